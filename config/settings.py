@@ -1,0 +1,153 @@
+"""Django settings, every one of them from the environment.
+
+`make up` writes what it generated (secrets, the addresses of the embedded servers) to
+`var/environment`; it is read here as a fallback, so `./manage.py` works in a second terminal.
+A variable set in the environment always wins. Every variable is described in app.json and
+docs/configuration.md (a test compares them).
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import dj_database_url
+from environs import Env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = Env()
+VAR_DIR: Path = env.path("VAR_DIR", BASE_DIR / "var")
+env.read_env(str(VAR_DIR / "environment"), recurse=False, override=False)
+
+# Secrets
+SECRET_KEY: str = env.str("SECRET_KEY")
+ENCRYPTION_KEYS: list[str] = env.list("ENCRYPTION_KEYS")
+PROVIDER_PASSWORD: str = env.str("PROVIDER_PASSWORD")
+
+# Where Annex is reached. The platform calls the provider, and apps call the embeddings API, at
+# these addresses; they are the same host unless a deployment splits them.
+PORT: int = env.int("PORT", 5000)
+PUBLIC_URL: str = env.str("PUBLIC_URL", f"http://localhost:{PORT}").rstrip("/")
+PROVIDER_URL: str = env.str("PROVIDER_URL", PUBLIC_URL).rstrip("/")
+INFERENCE_URL: str = env.str("INFERENCE_URL", PUBLIC_URL).rstrip("/")
+_SERVED_OVER_TLS = PUBLIC_URL.startswith("https://")
+
+# The add-on that this deployment provides
+ADDON_SERVICE_NAME: str = env.str("ADDON_SERVICE_NAME", "heroku-inference")
+MODEL_CATALOGUE: Path = env.path("MODEL_CATALOGUE", BASE_DIR / "inference" / "catalogue.toml")
+
+# The embeddings request path
+REQUEST_TIMEOUT_S: float = env.float("REQUEST_TIMEOUT_S", 25.0)
+REQUEST_BODY_MAX_BYTES: int = env.int("REQUEST_BODY_MAX_BYTES", 20_000_000)
+KEY_CACHE_S: float = env.float("KEY_CACHE_S", 1.0)
+
+DEBUG: bool = env.bool("DEBUG", False)
+ALLOWED_HOSTS: list[str] = env.list(
+    "ALLOWED_HOSTS", [urlsplit(PUBLIC_URL).hostname or "localhost", "localhost", "127.0.0.1"]
+)
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "config",
+    "billing",
+    "addon.provider.django_app.ProviderConfig",
+    "addon.platform.django_app.PlatformConfig",
+    "inference",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+APPEND_SLASH = False  # the heroku CLI sends no trailing slashes, and a redirect loses a body
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", 8)
+DATABASES = {"default": dj_database_url.parse(env.str("DATABASE_URL"))}
+# Under ASGI each request has a thread of its own, so connections are pooled rather than kept by
+# thread. A pool also bounds how many connections a process may open.
+DATABASES["default"]["OPTIONS"] = {
+    **DATABASES["default"].get("OPTIONS", {}),
+    "pool": {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 5.0},
+}
+REDIS_URL: str = env.str("REDIS_URL")
+
+# Celery: the control plane's tasks go to `control`; each model has a queue of its own.
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_DEFAULT_QUEUE = "control"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
+CELERY_BEAT_SCHEDULE = {
+    "addon.platform.reconcile": {"task": "addon.platform.reconcile", "schedule": 15.0},
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "UNAUTHENTICATED_USER": None,
+}
+
+# With an https:// PUBLIC_URL, cookies and redirects insist on TLS; terminated by a proxy that sets
+# X-Forwarded-Proto, as Heroku's router does.
+SECURE_SSL_REDIRECT = _SERVED_OVER_TLS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_HSTS_SECONDS = 31_536_000 if _SERVED_OVER_TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _SERVED_OVER_TLS
+SECURE_HSTS_PRELOAD = _SERVED_OVER_TLS
+SESSION_COOKIE_SECURE = _SERVED_OVER_TLS
+CSRF_COOKIE_SECURE = _SERVED_OVER_TLS
+X_FRAME_OPTIONS = "DENY"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+# Served from the packages themselves, so that nothing has to be collected before a first start.
+WHITENOISE_USE_FINDERS = True
+
+LOG_LEVEL: str = env.str("LOG_LEVEL", "INFO")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {"httpx": {"level": "WARNING"}},
+}
