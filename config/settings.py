@@ -54,11 +54,11 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
-    "config",
-    "billing",
+    "config.django_app.ConfigConfig",
+    "billing.django_app.BillingConfig",
     "addon.provider.django_app.ProviderConfig",
     "addon.platform.django_app.PlatformConfig",
-    "inference",
+    "inference.django_app.InferenceConfig",
 ]
 
 MIDDLEWARE = [

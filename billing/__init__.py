@@ -1,0 +1,1 @@
+"""Plans, rate limits and metering. Imports nothing of the rest of Annex."""

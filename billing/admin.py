@@ -1,0 +1,59 @@
+"""The operator's view of billing. The ledger can be read and searched, never edited."""
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from billing.models import Plan, UsageEvent
+
+
+@admin.register(Plan)
+class PlanAdmin(admin.ModelAdmin[Plan]):
+    """Read-only: plans and their prices are money, and come from plans.toml."""
+
+    list_display = [
+        "name",
+        "human_name",
+        "is_default",
+        "is_visible",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "model_id",
+    ]
+    list_filter = ["service_name", "is_visible", "is_metered"]
+    search_fields = ["service_name", "slug", "human_name"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+@admin.register(UsageEvent)
+class UsageEventAdmin(admin.ModelAdmin[UsageEvent]):
+    list_display = [
+        "stored_at",
+        "app_name",
+        "attachment_name",
+        "model_id",
+        "inputs",
+        "tokens",
+        "plan_name",
+        "request_id",
+    ]
+    list_filter = ["stored_at", "model_id", "plan_name"]
+    search_fields = ["=request_id", "app_name", "attachment_name", "=resource_id", "=attachment_id"]
+    date_hierarchy = "stored_at"
+    show_full_result_count = False  # counting a large ledger is slow
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False

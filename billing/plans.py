@@ -1,0 +1,45 @@
+"""Plans: copied from plans.toml into the database, and found there by both sides of an add-on."""
+
+import tomllib
+from pathlib import Path
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from billing.models import Plan
+
+PLANS_FILE = Path(__file__).with_name("plans.toml")
+
+
+def sync_plans(path: Path = PLANS_FILE) -> list[Plan]:
+    """Make the database say what `path` says; idempotent. Plans no longer named are hidden."""
+    wanted = tomllib.loads(path.read_text())["plan"]
+    with transaction.atomic():
+        # No default while rewriting: the default may move from one plan to another.
+        Plan.objects.filter(service_name__in={row["service_name"] for row in wanted}).update(
+            is_default=False, is_visible=False
+        )
+        return [_upsert({"is_visible": True, **row}) for row in wanted]
+
+
+def _upsert(row: dict[str, object]) -> Plan:
+    plan, _ = Plan.objects.update_or_create(
+        service_name=row["service_name"], slug=row["slug"], defaults=row
+    )
+    return plan
+
+
+def find_plan(service_name: str, slug: str) -> Plan | None:
+    """The plan, on sale or not: what was sold once stays usable."""
+    return Plan.objects.filter(service_name=service_name, slug=slug).first()
+
+
+def find_default_plan(service_name: str) -> Plan | None:
+    return Plan.objects.filter(service_name=service_name, is_default=True).first()
+
+
+def plans_of(service_name: str) -> QuerySet[Plan]:
+    """The plans on sale, the default first."""
+    return Plan.objects.filter(service_name=service_name, is_visible=True).order_by(
+        "-is_default", "slug"
+    )

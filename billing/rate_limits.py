@@ -1,0 +1,165 @@
+"""Rate limits: requests and tokens a minute, reserved together in one atomic script.
+
+A subject (an attachment's use of a model) has a log of what it was admitted to in the last 60
+seconds. A request is admitted only if it fits both limits, so no rolling 60-second window ever
+exceeds either; Redis's own clock is used, so the clocks of web processes do not matter. A request
+that fails gives its reservation back.
+"""
+
+import uuid
+from dataclasses import dataclass
+from typing import Literal
+
+from redis.asyncio import Redis
+
+WINDOW_S = 60
+
+# KEYS: log (sorted set of "<reservation id>:<tokens>" by µs of admission), total (tokens in the log)
+# ARGV: reservation id, tokens, requests per window, tokens per window, window in µs
+# Returns {admitted, used requests, used tokens, µs until it would fit, µs until the log is empty,
+#          1 if the requests bind / 2 if the tokens do}
+RESERVE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local tokens, requests_limit, tokens_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local window = tonumber(ARGV[5])
+
+local function cost(member) return tonumber(string.match(member, ':(%d+)$')) end
+
+local used = tonumber(redis.call('GET', KEYS[2]) or '0')
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - window)) do
+    used = used - cost(member)
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
+redis.call('SET', KEYS[2], used, 'KEEPTTL')
+local count = redis.call('ZCARD', KEYS[1])
+
+if count + 1 <= requests_limit and used + tokens <= tokens_limit then
+    redis.call('ZADD', KEYS[1], now, ARGV[1] .. ':' .. ARGV[2])
+    redis.call('SET', KEYS[2], used + tokens)
+    -- Both keys lapse in the same millisecond, so one never outlives the other.
+    redis.call('PEXPIREAT', KEYS[1], math.ceil((now + window) / 1000))
+    redis.call('PEXPIREAT', KEYS[2], math.ceil((now + window) / 1000))
+    return {1, count + 1, used + tokens, 0, window, 0}
+end
+
+-- The request fits once enough of the oldest entries have left the window.
+local entries = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+local wait, binding, freed = 0, 1, 0
+for i = 1, #entries, 2 do
+    local fits_requests = count - (i + 1) / 2 + 1 <= requests_limit
+    freed = freed + cost(entries[i])
+    local fits_tokens = used - freed + tokens <= tokens_limit
+    wait = entries[i + 1] + window - now
+    if fits_requests and fits_tokens then break end
+    if fits_requests then binding = 2 end
+end
+if count + 1 <= requests_limit then binding = 2 end
+local newest = entries[#entries] or (now - window)
+return {0, count, used, wait, newest + window - now, binding}
+"""
+
+# KEYS: log, total. ARGV: "<reservation id>:<tokens>", tokens
+GIVE_BACK = """
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
+    redis.call('DECRBY', KEYS[2], ARGV[2])
+    return 1
+end
+return 0
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What one subject may do in any 60 seconds."""
+
+    requests: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How a subject stands with its limits at one moment; durations in seconds."""
+
+    limits: Limits
+    used_requests: int
+    used_tokens: int
+    reset_s: float
+
+    @property
+    def remaining_requests(self) -> int:
+        return max(0, self.limits.requests - self.used_requests)
+
+    @property
+    def remaining_tokens(self) -> int:
+        return max(0, self.limits.tokens - self.used_tokens)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reservation:
+    """An admitted request's share of the limits."""
+
+    id: uuid.UUID
+    subject: str
+    tokens: int
+    standing: Standing
+
+
+class RateLimitExceeded(Exception):
+    """The request does not fit now; it will in `retry_after_s`, if nothing else is admitted."""
+
+    def __init__(
+        self, limit: Literal["requests", "tokens"], *, standing: Standing, retry_after_s: float
+    ) -> None:
+        super().__init__(f"{limit} per minute")
+        self.limit = limit
+        self.standing = standing
+        self.retry_after_s = retry_after_s
+
+
+class RequestExceedsLimit(Exception):
+    """The request alone is larger than the whole limit: waiting does not help."""
+
+    def __init__(self, *, tokens: int, limits: Limits) -> None:
+        super().__init__(f"{tokens} tokens, limit {limits.tokens}")
+        self.tokens = tokens
+        self.limits = limits
+
+
+def _keys(subject: str) -> list[str]:
+    # The braces keep both keys in one slot of a Redis Cluster.
+    return [f"limits:{{{subject}}}:log", f"limits:{{{subject}}}:tokens"]
+
+
+async def reserve(
+    redis: "Redis", *, subject: str, id: uuid.UUID, tokens: int, limits: Limits
+) -> Reservation:
+    """Reserve one request and `tokens` tokens, both or neither.
+
+    Raises RateLimitExceeded, or RequestExceedsLimit where it could never fit.
+    """
+    if tokens > limits.tokens or limits.requests < 1:
+        raise RequestExceedsLimit(tokens=tokens, limits=limits)
+    arguments = [str(id), tokens, limits.requests, limits.tokens, WINDOW_S * 1_000_000]
+    admitted, requests, used, wait_us, reset_us, binding = await redis.register_script(RESERVE)(
+        keys=_keys(subject), args=arguments
+    )
+    standing = Standing(
+        limits=limits, used_requests=requests, used_tokens=used, reset_s=reset_us / 1e6
+    )
+    if not admitted:
+        raise RateLimitExceeded(
+            "requests" if binding == 1 else "tokens",
+            standing=standing,
+            retry_after_s=wait_us / 1e6,
+        )
+    return Reservation(id=id, subject=subject, tokens=tokens, standing=standing)
+
+
+async def give_back(redis: "Redis", reservation: Reservation) -> bool:
+    """Return a reservation; safe to repeat. False when it was no longer held."""
+    member = f"{reservation.id}:{reservation.tokens}"
+    returned = await redis.register_script(GIVE_BACK)(
+        keys=_keys(reservation.subject), args=[member, reservation.tokens]
+    )
+    return bool(returned)
