@@ -46,8 +46,8 @@ class Plan(models.Model):
 class UsageEvent(models.Model):
     """One answered request: a row of the ledger.
 
-    Rows are only ever inserted; a database trigger refuses UPDATE and DELETE. Names are kept as they
-    were at the time, and nothing here points at a row that may go away.
+    Rows are only ever inserted; a database trigger refuses UPDATE and DELETE. Names are kept as
+    they were at the time, and nothing here points at a row that may go away.
     """
 
     id = models.UUIDField(primary_key=True, help_text="uuid7, drawn before execution")

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 WINDOW_S = 60
 
-# KEYS: log (sorted set of "<reservation id>:<tokens>" by µs of admission), total (tokens in the log)
+# KEYS: log (sorted set: "<reservation id>:<tokens>" by µs of admission), total (tokens in it)
 # ARGV: reservation id, tokens, requests per window, tokens per window, window in µs
 # Returns {admitted, used requests, used tokens, µs until it would fit, µs until the log is empty,
 #          1 if the requests bind / 2 if the tokens do}
@@ -132,7 +132,7 @@ def _keys(subject: str) -> list[str]:
 
 
 async def reserve(
-    redis: "Redis", *, subject: str, id: uuid.UUID, tokens: int, limits: Limits
+    redis: Redis, *, subject: str, reservation_id: uuid.UUID, tokens: int, limits: Limits
 ) -> Reservation:
     """Reserve one request and `tokens` tokens, both or neither.
 
@@ -140,7 +140,7 @@ async def reserve(
     """
     if tokens > limits.tokens or limits.requests < 1:
         raise RequestExceedsLimit(tokens=tokens, limits=limits)
-    arguments = [str(id), tokens, limits.requests, limits.tokens, WINDOW_S * 1_000_000]
+    arguments = [str(reservation_id), tokens, limits.requests, limits.tokens, WINDOW_S * 1_000_000]
     admitted, requests, used, wait_us, reset_us, binding = await redis.register_script(RESERVE)(
         keys=_keys(subject), args=arguments
     )
@@ -153,10 +153,10 @@ async def reserve(
             standing=standing,
             retry_after_s=wait_us / 1e6,
         )
-    return Reservation(id=id, subject=subject, tokens=tokens, standing=standing)
+    return Reservation(id=reservation_id, subject=subject, tokens=tokens, standing=standing)
 
 
-async def give_back(redis: "Redis", reservation: Reservation) -> bool:
+async def give_back(redis: Redis, reservation: Reservation) -> bool:
     """Return a reservation; safe to repeat. False when it was no longer held."""
     member = f"{reservation.id}:{reservation.tokens}"
     returned = await redis.register_script(GIVE_BACK)(

@@ -10,7 +10,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import dj_database_url
+import django_stubs_ext
 from environs import Env
+
+django_stubs_ext.monkeypatch()  # lets ModelAdmin[Plan] and the like be written without quotes
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -103,6 +106,7 @@ REDIS_URL: str = env.str("REDIS_URL")
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_TASK_IGNORE_RESULT = True
+CELERY_ACCEPT_CONTENT = ["json", "application/x-annex-msgpack"]  # the latter: inference/wire.py
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
@@ -138,7 +142,6 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
 # Served from the packages themselves, so that nothing has to be collected before a first start.
 WHITENOISE_USE_FINDERS = True
 

@@ -1,0 +1,23 @@
+"""The URL root: the admin, the Partner API under /heroku/, the Platform API at the top.
+
+The inference routes are not here: config.asgi serves them before Django sees them.
+"""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from config.views import welcome
+
+admin.site.site_header = "Annex"
+admin.site.site_title = "Annex"
+admin.site.index_title = "Operator"
+
+urlpatterns = [
+    path("", welcome),
+    path("admin/", admin.site.urls),
+    path("heroku/", include("addon.provider.urls")),
+    path("", include("addon.platform.urls")),
+]
+
+handler404 = "addon.platform.errors.json_not_found"
+handler500 = "addon.platform.errors.json_server_error"

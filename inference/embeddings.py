@@ -1,0 +1,153 @@
+"""The line of a request for embeddings, from its texts to metered vectors."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from numpy.typing import NDArray
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from uuid_utils.compat import uuid7
+
+from billing import metering, rate_limits
+from inference.authentication import Caller
+from inference.catalogue import Model, check_inputs, get_model
+from inference.database import run_in_database_thread
+from inference.dispatch import Dispatcher
+from inference.tokenization import TokenBatch, tokenize
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmbeddingsRequest:
+    """What a client wants, in no dialect."""
+
+    model_id: str
+    texts: tuple[str, ...]
+    input_type: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Embeddings:
+    """The answer. vectors: (B, D) float32; truncated: indexes of texts cut to the context."""
+
+    model: Model
+    vectors: NDArray[np.float32]
+    token_count: int
+    truncated: tuple[int, ...]
+    standing: rate_limits.Standing
+
+
+class LimiterUnavailable(Exception):
+    """The rate limits cannot be checked, so nothing is admitted."""
+
+
+class LedgerUnavailable(Exception):
+    """The usage cannot be recorded, so the answer is not given."""
+
+
+async def create_embeddings(
+    request: EmbeddingsRequest,
+    caller: Caller,
+    *,
+    request_id: str,
+    deadline_at: float,
+    redis: Redis,
+    dispatcher: Dispatcher,
+) -> Embeddings:
+    """Vectors for the request's texts, reserved before and metered after they are computed.
+
+    `deadline_at` is in unix seconds. Whatever is raised, nothing is billed and the reservation is
+    given back: UnknownModel, TooManyInputs, InputTooLong, RateLimitExceeded, RequestExceedsLimit,
+    WorkerUnavailable, EncodeFailed, LimiterUnavailable, LedgerUnavailable.
+    """
+    usage_id, requested_at = uuid7(), datetime.now(UTC)
+    model = get_model(request.model_id)
+    check_inputs(model, request.texts)
+    batch = await tokenize(model, request.texts, request.input_type)
+    async with _reserved(redis, caller, model, batch, usage_id) as reservation:
+        vectors = await dispatcher.encode(
+            model, batch, request_id=str(usage_id), deadline_at=deadline_at
+        )
+        await _meter(
+            metering.Usage(
+                id=usage_id,
+                request_id=request_id,
+                resource_id=caller.identity.resource_id,
+                attachment_id=caller.identity.attachment_id,
+                credential_id=caller.identity.credential_id,
+                attachment_name=caller.identity.attachment_name,
+                app_name=caller.identity.app_name,
+                plan_name=caller.plan_name,
+                model_id=model.id,
+                inputs=len(request.texts),
+                tokens=batch.token_count,
+                requested_at=requested_at,
+            )
+        )
+    return Embeddings(
+        model=model,
+        vectors=vectors,
+        token_count=batch.token_count,
+        truncated=batch.truncated,
+        standing=reservation.standing,
+    )
+
+
+@asynccontextmanager
+async def _reserved(
+    redis: Redis, caller: Caller, model: Model, batch: TokenBatch, usage_id: uuid.UUID
+) -> AsyncIterator[rate_limits.Reservation]:
+    """Hold the request's share of the limits; give it back unless the block succeeds."""
+    try:
+        reservation = await rate_limits.reserve(
+            redis,
+            subject=f"{caller.identity.attachment_id}:{model.id}",
+            reservation_id=usage_id,
+            tokens=batch.token_count,
+            limits=caller.limits,
+        )
+    except RedisError as error:
+        raise LimiterUnavailable from error
+    try:
+        yield reservation
+    except BaseException:
+        # A client that hangs up cancels this task: the share is given back all the same.
+        await asyncio.shield(_give_back(redis, reservation))
+        raise
+
+
+async def _give_back(redis: Redis, reservation: rate_limits.Reservation) -> None:
+    try:
+        await rate_limits.give_back(redis, reservation)
+    except RedisError:
+        logger.exception("could not give back reservation %s; it lapses by itself", reservation.id)
+
+
+async def _meter(usage: metering.Usage) -> None:
+    recording = asyncio.ensure_future(run_in_database_thread(_record_durably, usage))
+    try:
+        await asyncio.shield(recording)
+    except asyncio.CancelledError:
+        # The client hung up while its row was being written: too late, the request counts. Giving
+        # its reservation back now would let the limiter and the ledger disagree.
+        await recording
+    except DatabaseError as error:
+        raise LedgerUnavailable from error
+
+
+def _record_durably(usage: metering.Usage) -> None:
+    """Record, once more on a fresh connection if the first was lost: the id makes that safe."""
+    try:
+        metering.record_usage(usage)
+    except (OperationalError, InterfaceError):
+        logger.warning("lost the database while metering request %s; once more", usage.request_id)
+        connection.close()
+        metering.record_usage(usage)

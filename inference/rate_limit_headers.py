@@ -1,0 +1,24 @@
+"""How a caller stands with its limits, in the headers that OpenAI's clients read."""
+
+from billing.rate_limits import Standing
+
+
+def rate_limit_headers(standing: Standing) -> dict[str, str]:
+    reset = format_duration(standing.reset_s)
+    return {
+        "x-ratelimit-limit-requests": str(standing.limits.requests),
+        "x-ratelimit-limit-tokens": str(standing.limits.tokens),
+        "x-ratelimit-remaining-requests": str(standing.remaining_requests),
+        "x-ratelimit-remaining-tokens": str(standing.remaining_tokens),
+        "x-ratelimit-reset-requests": reset,
+        "x-ratelimit-reset-tokens": reset,
+    }
+
+
+def format_duration(seconds: float) -> str:
+    """A duration as OpenAI writes it: `6m0s`, `8.64s`, `12ms`."""
+    milliseconds = max(0, round(seconds * 1000))
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    return f"{f'{minutes}m' if minutes else ''}{rest / 1000:g}s"

@@ -1,0 +1,146 @@
+"""Rate limits: requests and tokens in any rolling 60 seconds, both or neither."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from django.conf import settings
+from redis.asyncio import Redis
+
+from billing import rate_limits
+from billing.rate_limits import (
+    Limits,
+    RateLimitExceeded,
+    RequestExceedsLimit,
+    Reservation,
+    give_back,
+)
+
+Reserve = Callable[..., Awaitable[Reservation]]
+
+
+@pytest.fixture
+async def redis() -> AsyncIterator[Redis]:
+    client = Redis.from_url(settings.REDIS_URL)
+    await client.flushdb()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def reserve(redis: Redis) -> Reserve:
+    async def reserve(
+        tokens: int = 1, *, subject: str = "s", requests: int = 5, limit: int = 100
+    ) -> Reservation:
+        return await rate_limits.reserve(
+            redis,
+            subject=subject,
+            reservation_id=uuid.uuid4(),
+            tokens=tokens,
+            limits=Limits(requests=requests, tokens=limit),
+        )
+
+    return reserve
+
+
+async def test_a_reservation_says_what_is_left(reserve: Reserve) -> None:
+    standing = (await reserve(30)).standing
+    assert (standing.remaining_requests, standing.remaining_tokens) == (4, 70)
+    assert standing.reset_s == pytest.approx(60, abs=0.1)
+
+
+async def test_the_request_over_the_requests_limit_is_refused(reserve: Reserve) -> None:
+    for _ in range(5):
+        await reserve()
+    with pytest.raises(RateLimitExceeded) as refusal:
+        await reserve()
+    assert refusal.value.limit == "requests"
+    assert refusal.value.standing.remaining_requests == 0
+    assert 59 < refusal.value.retry_after_s <= 60
+
+
+async def test_the_request_over_the_tokens_limit_is_refused_and_takes_nothing(
+    reserve: Reserve,
+) -> None:
+    await reserve(60)
+    with pytest.raises(RateLimitExceeded) as refusal:
+        await reserve(41)
+    assert refusal.value.limit == "tokens"
+    assert (await reserve(40)).standing.remaining_tokens == 0
+
+
+async def test_a_request_larger_than_the_limit_is_refused_for_good(reserve: Reserve) -> None:
+    with pytest.raises(RequestExceedsLimit):
+        await reserve(101)
+
+
+async def test_subjects_do_not_share_limits(reserve: Reserve) -> None:
+    await reserve(100, subject="a")
+    await reserve(100, subject="b")
+
+
+async def test_what_is_given_back_can_be_reserved_again_once(
+    redis: Redis, reserve: Reserve
+) -> None:
+    reservation = await reserve(100)
+    assert await give_back(redis, reservation)
+    assert not await give_back(redis, reservation)
+    standing = (await reserve(100)).standing
+    assert (standing.used_requests, standing.used_tokens) == (1, 100)
+
+
+async def test_concurrent_requests_never_exceed_the_limit(reserve: Reserve) -> None:
+    outcomes = await asyncio.gather(
+        *[reserve(1, requests=50, limit=1000) for _ in range(300)], return_exceptions=True
+    )
+    admitted = [outcome for outcome in outcomes if isinstance(outcome, Reservation)]
+    assert len(admitted) == 50
+
+
+async def test_reservations_leave_the_window_one_by_one_and_retry_after_is_exact(
+    reserve: Reserve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "WINDOW_S", 1)
+    await reserve(60)
+    await asyncio.sleep(0.3)
+    await reserve(40)
+    with pytest.raises(RateLimitExceeded) as refusal:
+        await reserve(50)
+    # The first 60 leave the window 0.7 s from now; the 40 alone would not be enough.
+    assert refusal.value.retry_after_s == pytest.approx(0.7, abs=0.1)
+    await asyncio.sleep(refusal.value.retry_after_s - 0.05)
+    with pytest.raises(RateLimitExceeded):
+        await reserve(50)
+    await asyncio.sleep(0.06)
+    assert (await reserve(50)).standing.used_tokens == 90
+
+
+async def test_no_rolling_window_exceeds_the_limit_across_a_fixed_windows_edge(
+    reserve: Reserve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limiter of fixed windows would admit twice the limit around the edge."""
+    monkeypatch.setattr(rate_limits, "WINDOW_S", 1)
+    admitted_at: list[float] = []
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 2.5
+    while loop.time() < until:
+        try:
+            await reserve(10)
+        except RateLimitExceeded:
+            await asyncio.sleep(0.005)
+        else:
+            admitted_at.append(loop.time())
+    assert len(admitted_at) >= 10
+    for index, start in enumerate(admitted_at):
+        # A clock read on our side jitters by a few milliseconds against the server's.
+        assert sum(start <= at < start + 0.98 for at in admitted_at[index:]) <= 5
+
+
+async def test_an_idle_subject_leaves_nothing_behind(
+    redis: Redis, reserve: Reserve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "WINDOW_S", 1)
+    await reserve(10)
+    await asyncio.sleep(1.1)
+    assert await redis.keys("limits:*") == []
