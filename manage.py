@@ -1,16 +1,22 @@
-#!/usr/bin/env python
-"""Django's command line, with Annex's settings."""
+#!/usr/bin/env python3
+"""Django's command line, with Annex's settings, in Annex's virtual environment."""
 
 import os
 import sys
+from pathlib import Path
 
-from django.core.management import execute_from_command_line
+VENV = Path(__file__).resolve().parent / ".venv"
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    from django.core.management import execute_from_command_line
+
     execute_from_command_line(sys.argv)
 
 
 if __name__ == "__main__":
+    # `./manage.py` works without activating anything; on a dyno there is no .venv.
+    if sys.prefix == sys.base_prefix and (VENV / "bin" / "python").exists():
+        os.execv(VENV / "bin" / "python", [str(VENV / "bin" / "python"), *sys.argv])  # noqa: S606
     main()

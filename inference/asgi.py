@@ -98,6 +98,8 @@ class InferenceApplication:
             raise
         except Exception as error:
             response = error_response(error)
-            if response.status >= 500:
+            if response.status == 500:
                 logger.exception("request %s failed", request.id)
+            elif response.status > 500:
+                logger.warning("request %s refused: %s", request.id, error)
             return response

@@ -1,0 +1,119 @@
+"""A served Annex for tests of the inference routes: a real worker, a real attachment's key."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from django.conf import settings
+from django.utils import timezone
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from addon.provider.provisioning import AttachmentRequest, ProvisionRequest, provision
+from billing.plans import sync_plans
+from config.celery import app as celery_app
+from inference.asgi import InferenceApplication
+
+MODEL_ID = "all-minilm-l6-v2"
+WORKER_START_S = 90
+
+
+@pytest.fixture(scope="session")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
+    """`manage.py serve_models` on this test process's Redis database, ready."""
+    log = tmp_path_factory.mktemp("worker") / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "serve_models"],
+            cwd=settings.BASE_DIR,
+            env={**os.environ, "REDIS_URL": settings.REDIS_URL},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_for_worker(process, log.read_text)
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
+
+
+def wait_for_worker(process: subprocess.Popen[bytes], read_log: Callable[[], str]) -> None:
+    deadline = time.monotonic() + WORKER_START_S
+    with Redis.from_url(settings.REDIS_URL) as redis:
+        while not redis.zcard(f"workers:{MODEL_ID}"):
+            assert process.poll() is None, read_log()
+            assert time.monotonic() < deadline, read_log()
+            time.sleep(0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attachment:
+    resource_id: uuid.UUID
+    attachment_id: uuid.UUID
+    key: str
+
+
+@pytest.fixture
+def attach(transactional_db: None) -> Callable[[], Attachment]:
+    """Makes a resource with one attachment, as the platform would."""
+    sync_plans()
+
+    def attach() -> Attachment:
+        resource_id, attachment_id = uuid.uuid4(), uuid.uuid4()
+        provisioned = provision(
+            ProvisionRequest(
+                uuid=resource_id,
+                name="inference-calm-1",
+                plan_slug="standard",
+                region="amazon-web-services::us-east-1",
+                options={},
+                callback_url="",
+                attachment=AttachmentRequest(id=attachment_id, name="EMBEDDING", app_name="shop"),
+            ),
+            timezone.now(),
+        )
+        key = provisioned.config["INFERENCE_KEY"]
+        return Attachment(resource_id=resource_id, attachment_id=attachment_id, key=key)
+
+    return attach
+
+
+async def not_ours(
+    scope: MutableMapping[str, Any],
+    receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+    send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+) -> None:
+    """Stands where Django is, behind the inference routes."""
+    await send({"type": "http.response.start", "status": 418, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture
+async def application() -> AsyncIterator[InferenceApplication]:
+    application = InferenceApplication(celery=celery_app, otherwise=not_ours)
+    await application.start()
+    yield application
+    await application.stop()
+
+
+@pytest.fixture
+async def client(application: InferenceApplication) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=application, raise_app_exceptions=True)
+    async with httpx.AsyncClient(transport=transport, base_url="http://annex") as client:
+        yield client
+
+
+@pytest.fixture
+async def redis() -> AsyncIterator[AsyncRedis]:
+    client = AsyncRedis.from_url(settings.REDIS_URL)
+    yield client
+    await client.aclose()

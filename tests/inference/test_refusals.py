@@ -1,0 +1,244 @@
+"""What the embeddings API refuses: a clear 4xx or 503, nothing billed, nothing reserved."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+from pytest_django import Settings
+from redis.asyncio import Redis
+
+from addon.provider import credentials
+from addon.provider.models import Attachment as AttachmentRow
+from addon.provider.provisioning import deprovision
+from billing.models import Plan, UsageEvent
+from inference import authentication
+from tests.inference.conftest import MODEL_ID, Attachment
+
+Attach = Callable[[], Attachment]
+GOOD = {"model": MODEL_ID, "input": "hello"}
+
+
+async def post(
+    client: httpx.AsyncClient, key: str | None, body: object = None, **kwargs: Any
+) -> httpx.Response:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    content = body if isinstance(body, bytes) else json.dumps(GOOD if body is None else body)
+    return await client.post("/v1/embeddings", content=content, headers=headers, **kwargs)
+
+
+async def assert_nothing_happened(redis: Redis) -> None:
+    assert await sync_to_async(UsageEvent.objects.count)() == 0
+    for key in await redis.keys("limits:*log"):
+        assert await redis.zcard(key) == 0
+    for key in await redis.keys("limits:*tokens"):
+        assert int(await redis.get(key) or 0) == 0
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    error: dict[str, Any] = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert response.headers["x-request-id"]
+    return error
+
+
+async def test_no_key(client: httpx.AsyncClient, attach: Attach, redis: Redis) -> None:
+    response = await post(client, None)
+    assert response.status_code == 401
+    assert "Authorization: Bearer" in error_of(response)["message"]
+    await assert_nothing_happened(redis)
+
+
+@pytest.mark.parametrize("header", ["Basic abc", "Bearer", "Bearer ", "", "inf_abc"])
+async def test_a_header_without_a_bearer_key(
+    client: httpx.AsyncClient, attach: Attach, header: str
+) -> None:
+    response = await client.post("/v1/embeddings", json=GOOD, headers={"authorization": header})
+    assert response.status_code == 401
+    assert error_of(response)["code"] == "missing_api_key"
+
+
+async def test_a_wrong_key(client: httpx.AsyncClient, attach: Attach, redis: Redis) -> None:
+    key = attach().key
+    for wrong in ("nonsense", key[:-1] + ("a" if key[-1] != "a" else "b"), credentials.new_key()):
+        response = await post(client, wrong)
+        assert response.status_code == 401
+        assert error_of(response)["code"] == "invalid_api_key"
+        assert wrong not in response.text
+    await assert_nothing_happened(redis)
+
+
+async def test_a_key_is_refused_soon_after_its_attachment_is_detached(
+    client: httpx.AsyncClient, attach: Attach, settings: Settings
+) -> None:
+    settings.KEY_CACHE_S = 0.3
+    attachment = attach()
+    assert (await post(client, attachment.key)).status_code == 503  # known, but no worker
+    row = await AttachmentRow.objects.aget(id=attachment.attachment_id)
+    await sync_to_async(credentials.revoke)(row, timezone.now())
+    await asyncio.sleep(0.35)
+    response = await post(client, attachment.key)
+    assert response.status_code == 401
+    assert "detached" in error_of(response)["message"]
+
+
+async def test_a_key_is_refused_after_its_resource_is_deprovisioned(
+    client: httpx.AsyncClient, attach: Attach
+) -> None:
+    attachment = attach()
+    await sync_to_async(deprovision)(attachment.resource_id, timezone.now())
+    assert (await post(client, attachment.key)).status_code == 401
+
+
+def test_keys_are_remembered_for_less_than_two_seconds(settings: Settings) -> None:
+    assert settings.KEY_CACHE_S <= 1.0
+    assert authentication.CACHE_MAX_KEYS > 0
+
+
+async def test_an_unknown_model_lists_the_known(
+    client: httpx.AsyncClient, attach: Attach, redis: Redis
+) -> None:
+    response = await post(client, attach().key, {"model": "gpt-9", "input": "x"})
+    assert response.status_code == 404
+    error = error_of(response)
+    assert (error["param"], error["code"]) == ("model", "model_not_found")
+    assert MODEL_ID in error["message"]
+    await assert_nothing_happened(redis)
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        (b"{", None, "not valid JSON"),
+        (b"", None, "not valid JSON"),
+        ({"model": MODEL_ID, "input": []}, "input", "at least one"),
+        ({"model": MODEL_ID, "input": ["x"] * 97}, "input", "at most 96 strings, not 97"),
+        ({"model": MODEL_ID, "input": ["x", 3]}, "input[1]", "a number"),
+        ({"model": MODEL_ID, "input": ["x" * 65_537]}, "input[0]", "at most 65536 characters"),
+        ({"model": 3, "input": "x"}, "model", "a number"),
+    ],
+)
+async def test_a_bad_body_names_the_field(
+    client: httpx.AsyncClient,
+    attach: Attach,
+    redis: Redis,
+    body: object,
+    param: str | None,
+    words: str,
+) -> None:
+    response = await post(client, attach().key, body)
+    assert response.status_code == 400
+    error = error_of(response)
+    assert error["type"] == "invalid_request_error"
+    assert error["param"] == param
+    assert words in error["message"]
+    await assert_nothing_happened(redis)
+
+
+async def test_a_body_over_the_limit(
+    client: httpx.AsyncClient, attach: Attach, redis: Redis, settings: Settings
+) -> None:
+    settings.REQUEST_BODY_MAX_BYTES = 1000
+    key = attach().key
+    declared = await post(client, key, b"x" * 1001)
+    assert declared.status_code == 413
+    assert "at most 1000 bytes" in error_of(declared)["message"]
+
+    async def chunks() -> Any:
+        for _ in range(20):
+            yield b"x" * 100
+
+    streamed = await client.post(
+        "/v1/embeddings", content=chunks(), headers={"authorization": f"Bearer {key}"}
+    )
+    assert streamed.status_code == 413
+    await assert_nothing_happened(redis)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
+async def test_a_wrong_method_names_the_right_one(client: httpx.AsyncClient, method: str) -> None:
+    response = await client.request(method, "/v1/embeddings")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+    assert "Allowed: POST" in error_of(response)["message"]
+
+
+async def test_other_paths_are_not_ours(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/apps")).status_code == 418
+
+
+async def test_no_worker_is_a_503_at_once_with_a_time_to_retry(
+    client: httpx.AsyncClient, attach: Attach, redis: Redis
+) -> None:
+    started = time.monotonic()
+    response = await post(client, attach().key)
+    assert response.status_code == 503
+    assert time.monotonic() - started < 2
+    assert int(response.headers["retry-after"]) > 0
+    assert "Nothing was billed" in error_of(response)["message"]
+    await assert_nothing_happened(redis)
+
+
+async def test_a_silent_worker_is_a_503_at_the_deadline(
+    client: httpx.AsyncClient, attach: Attach, redis: Redis, settings: Settings
+) -> None:
+    """It announced itself a moment ago and then died: the request waits no longer than it may."""
+    settings.REQUEST_TIMEOUT_S = 0.5
+    time_s, _ = await redis.time()
+    await redis.zadd(f"workers:{MODEL_ID}", {"dead": time_s + 60})
+    started = time.monotonic()
+    response = await post(client, attach().key)
+    assert response.status_code == 503
+    assert 0.4 < time.monotonic() - started < 2
+    assert response.headers["retry-after"]
+    await assert_nothing_happened(redis)
+
+
+async def test_over_the_limit_is_a_429_that_says_when(
+    client: httpx.AsyncClient, attach: Attach, redis: Redis
+) -> None:
+    attachment = attach()
+    await Plan.objects.aupdate(requests_per_minute=1)
+    time_s, microseconds = await redis.time()
+    subject = f"limits:{{{attachment.attachment_id}:{MODEL_ID}}}"
+    await redis.zadd(f"{subject}:log", {"earlier:3": (time_s - 20) * 1_000_000 + microseconds})
+    await redis.set(f"{subject}:tokens", 3)
+    response = await post(client, attachment.key)
+    assert response.status_code == 429
+    assert response.headers["retry-after"] == "40"
+    assert 39_000 < int(response.headers["retry-after-ms"]) <= 40_000
+    assert response.headers["x-ratelimit-remaining-requests"] == "0"
+    error = error_of(response)
+    assert error["code"] == "rate_limit_exceeded"
+    assert "1 requests per minute, 1 used" in error["message"]
+
+
+async def test_a_request_that_could_never_fit_says_so(
+    client: httpx.AsyncClient, attach: Attach
+) -> None:
+    attachment = attach()
+    await Plan.objects.aupdate(tokens_per_minute=5)
+    body = {"model": MODEL_ID, "input": "one two three four five six"}
+    response = await post(client, attachment.key, body)
+    assert response.status_code == 400
+    assert "never be served" in error_of(response)["message"]
+
+
+async def test_health_says_whether_models_have_workers(client: httpx.AsyncClient) -> None:
+    response = await client.get("/healthz")
+    assert response.json() == {"web": "ok", "models": {MODEL_ID: {"workers": 0}}}
+
+
+async def test_models_are_listed_to_holders_of_a_key(
+    client: httpx.AsyncClient, attach: Attach
+) -> None:
+    assert (await client.get("/v1/models")).status_code == 401
+    response = await client.get("/v1/models", headers={"authorization": f"Bearer {attach().key}"})
+    (model,) = response.json()["data"]
+    assert model["id"] == MODEL_ID
+    assert model["checkpoint"] == "sentence-transformers/all-MiniLM-L6-v2"
