@@ -1,0 +1,166 @@
+"""addon-manifest.json: what a provider tells a platform about itself.
+
+`api.annex.attachment_credentials` is an extension of ours: the provider issues credentials per
+attachment (PUT and DELETE of /heroku/resources/:uuid/attachments/:uuid). Without it every
+attachment of a resource gets the resource's config, as at Heroku.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+RESOURCES_PATH = "/heroku/resources"
+REGIONS = frozenset(
+    {"us", "eu", "dublin", "frankfurt", "montreal", "mumbai", "oregon", "singapore"}
+)
+REGIONS |= {"sydney", "tokyo", "virginia", "*"}
+FEATURES = frozenset({"attachable", "many_per_app", "log_input", "syslog_drain"})
+
+_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_PREFIX = re.compile(r"[A-Z][A-Z0-9_]*")
+_CONFIG_VAR = re.compile(r"[A-Z][A-Z0-9_]+")
+
+
+class InvalidManifest(Exception):
+    def __init__(self, field_name: str, allowed: str) -> None:
+        super().__init__(f"{field_name} must be {allowed}")
+        self.field_name = field_name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """A valid manifest. `base_url` ends with /heroku/resources."""
+
+    id: str
+    name: str
+    password: str = field(repr=False)
+    regions: tuple[str, ...]
+    requires: tuple[str, ...]
+    config_vars_prefix: str
+    config_vars: tuple[str, ...]
+    base_url: str
+    sso_salt: str | None = field(default=None, repr=False)
+    sso_url: str | None = None
+    attachment_credentials: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """The manifest as `parse_manifest` reads it."""
+        production = {"base_url": self.base_url}
+        api: dict[str, object] = {
+            "version": "3",
+            "password": self.password,
+            "regions": list(self.regions),
+            "requires": list(self.requires),
+            "config_vars_prefix": self.config_vars_prefix,
+            "config_vars": list(self.config_vars),
+            "production": production,
+        }
+        if self.sso_salt is not None:
+            api["sso_salt"] = self.sso_salt
+        if self.sso_url is not None:
+            production["sso_url"] = self.sso_url
+        if self.attachment_credentials:
+            api["annex"] = {"attachment_credentials": True}
+        return {"id": self.id, "name": self.name, "api": api}
+
+
+def parse_manifest(document: object) -> Manifest:
+    """Raises InvalidManifest, which names the first wrong field and what it may be."""
+    top = _object(document, "the manifest")
+    api = _object(top.get("api"), "api")
+    production = _object(api.get("production"), "api.production")
+    if api.get("version") != "3":
+        raise InvalidManifest("api.version", '"3"')
+    slug = _matching(top.get("id"), "id", _ID, "lower-case letters and digits, joined by dashes")
+    prefix = _matching(
+        api.get("config_vars_prefix", slug.upper().replace("-", "_")),
+        "api.config_vars_prefix",
+        _PREFIX,
+        "capitals, digits and underscores, starting with a letter",
+    )
+    return Manifest(
+        id=slug,
+        name=_text(top.get("name"), "name"),
+        password=_text(api.get("password"), "api.password"),
+        regions=_regions(api.get("regions")),
+        requires=_choices(api.get("requires", []), "api.requires", FEATURES),
+        config_vars_prefix=prefix,
+        config_vars=_config_vars(api.get("config_vars"), prefix),
+        base_url=_base_url(production.get("base_url")),
+        sso_salt=_optional_text(api.get("sso_salt"), "api.sso_salt"),
+        sso_url=_optional_url(production.get("sso_url"), "api.production.sso_url"),
+        attachment_credentials=_attachment_credentials(api.get("annex", {})),
+    )
+
+
+def _object(value: object, field_name: str) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise InvalidManifest(field_name, "an object")
+    return value
+
+
+def _text(value: object, field_name: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidManifest(field_name, "a string that is not empty")
+    return value
+
+
+def _optional_text(value: object, field_name: str) -> str | None:
+    return None if value is None else _text(value, field_name)
+
+
+def _matching(value: object, field_name: str, pattern: re.Pattern[str], allowed: str) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise InvalidManifest(field_name, allowed)
+    return value
+
+
+def _choices(value: object, field_name: str, allowed: frozenset[str]) -> tuple[str, ...]:
+    known = sorted(allowed)  # a list: what a manifest holds need not be hashable
+    if not isinstance(value, list) or not all(choice in known for choice in value):
+        raise InvalidManifest(field_name, f"a list of some of: {', '.join(known)}")
+    return tuple(value)
+
+
+def _regions(value: object) -> tuple[str, ...]:
+    regions = _choices(value, "api.regions", REGIONS)
+    if not {"us", "*"} & set(regions):
+        raise InvalidManifest("api.regions", 'a list that contains "us" or "*"')
+    return regions
+
+
+def _config_vars(value: object, prefix: str) -> tuple[str, ...]:
+    allowed = f"a list of names in capitals that start with {prefix}_"
+    if not isinstance(value, list) or not value:
+        raise InvalidManifest("api.config_vars", allowed)
+    for name in value:
+        _matching(name, "api.config_vars", _CONFIG_VAR, allowed)
+        if not name.startswith(f"{prefix}_") or name == f"{prefix}_":
+            raise InvalidManifest("api.config_vars", allowed)
+    return tuple(dict.fromkeys(value))
+
+
+def _url(value: object, field_name: str) -> str:
+    text = _text(value, field_name)
+    parts = urlsplit(text)
+    # http is for a provider on the same machine; the operator decides who is registered.
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InvalidManifest(field_name, "an http:// or https:// URL")
+    return text.rstrip("/")
+
+
+def _optional_url(value: object, field_name: str) -> str | None:
+    return None if value is None else _url(value, field_name)
+
+
+def _base_url(value: object) -> str:
+    url = _url(value, "api.production.base_url")
+    return url if url.endswith(RESOURCES_PATH) else url + RESOURCES_PATH
+
+
+def _attachment_credentials(annex: object) -> bool:
+    value = _object(annex, "api.annex").get("attachment_credentials", False)
+    if not isinstance(value, bool):
+        raise InvalidManifest("api.annex.attachment_credentials", "true or false")
+    return value

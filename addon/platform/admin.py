@@ -1,0 +1,95 @@
+"""The platform's tables in the admin.
+
+A row that the state machine owns is read-only: a hand edit would leave the provider and the apps
+behind. No secret is shown.
+"""
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from addon.platform.models import (
+    Account,
+    Addon,
+    AddonService,
+    App,
+    Attachment,
+    Authorization,
+    ConfigVar,
+    Release,
+)
+from addon.read_only_admin import ReadOnly
+
+
+@admin.register(Account)
+class AccountAdmin(admin.ModelAdmin[Account]):
+    list_display = ["email", "name", "created_at", "last_login"]
+    list_filter = ["created_at"]
+    search_fields = ["email", "name"]
+    readonly_fields = ["last_login"]
+
+
+@admin.register(Authorization)
+class AuthorizationAdmin(admin.ModelAdmin[Authorization]):
+    """To be revoked or to expire by hand; made by `authorizations.create_authorization` only."""
+
+    list_display = ["description", "account", "created_at", "expires_at", "revoked_at"]
+    list_filter = [("revoked_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["account"]
+    search_fields = ["description", "account__email"]
+    exclude = ["access_token", "token_digest"]
+    readonly_fields = ["account"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+
+@admin.register(App)
+class AppAdmin(ReadOnly, admin.ModelAdmin[App]):
+    list_display = ["name", "owner", "region", "created_at", "released_at", "destroyed_at"]
+    list_filter = ["region", ("destroyed_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["owner"]
+    search_fields = ["id", "name", "owner__email"]
+
+
+@admin.register(Release)
+class ReleaseAdmin(ReadOnly, admin.ModelAdmin[Release]):
+    list_display = ["app", "version", "description", "account", "created_at"]
+    list_filter = ["created_at"]
+    list_select_related = ["app", "account"]
+    search_fields = ["app__name", "description"]
+
+
+@admin.register(ConfigVar)
+class ConfigVarAdmin(ReadOnly, admin.ModelAdmin[ConfigVar]):
+    list_display = ["name", "app", "attachment"]
+    list_filter = [("attachment", admin.EmptyFieldListFilter)]
+    list_select_related = ["app", "attachment__app"]
+    search_fields = ["name", "app__name"]
+    exclude = ["value"]
+
+
+@admin.register(AddonService)
+class AddonServiceAdmin(ReadOnly, admin.ModelAdmin[AddonService]):
+    """Registered from a manifest, so that a wrong one is refused."""
+
+    list_display = ["name", "human_name", "base_url", "attachment_credentials", "state"]
+    list_filter = ["state", "attachment_credentials"]
+    search_fields = ["name", "human_name"]
+    exclude = ["password"]
+
+
+@admin.register(Addon)
+class AddonAdmin(ReadOnly, admin.ModelAdmin[Addon]):
+    list_display = ["name", "app", "plan", "state", "attempts", "next_attempt_at", "last_error"]
+    list_filter = ["state", "service", "plan"]
+    list_select_related = ["app", "plan"]
+    search_fields = ["id", "name", "app__name", "provider_id"]
+    exclude = ["resource_config"]
+
+
+@admin.register(Attachment)
+class AttachmentAdmin(ReadOnly, admin.ModelAdmin[Attachment]):
+    list_display = ["name", "app", "addon", "state", "attempts", "next_attempt_at"]
+    list_filter = ["state"]
+    list_select_related = ["app", "addon"]
+    search_fields = ["id", "name", "app__name", "addon__name"]

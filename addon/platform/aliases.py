@@ -1,0 +1,137 @@
+"""Which name an attachment gets, and what it would overwrite there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from addon.config_names import config_var_name, default_alias, parse_alias
+from addon.platform.config_vars import ConfigVarOwned, attachments_under_way, var_names
+from addon.platform.models import Addon, App, Attachment, AttachmentState, ConfigVar
+from addon.platform.retries import wait_after
+
+
+class AliasTaken(Exception):
+    """The app has, or is just getting, an attachment of this name."""
+
+
+class LastAttachment(Exception):
+    """An add-on always stays attached to the app that owns it."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        addon, app = attachment.addon.name, attachment.app.name
+        super().__init__(
+            f"{attachment.name} is the last attachment of {addon} to {app}, the app that owns it. "
+            f"Destroy the add-on with `heroku addons:destroy {addon} -a {app}`, or attach it under "
+            f"another name first with `heroku addons:attach {addon} -a {app} --as OTHER_NAME`"
+        )
+
+
+class ConfirmationRequired(Exception):
+    """Something would be overwritten; repeat with `confirm` = the app's name to do so."""
+
+    def __init__(self, app: App, message: str) -> None:
+        super().__init__(message)
+        self.app_name = app.name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What the user asks for: a name or none, and perhaps the confirmation of an overwrite."""
+
+    alias: str | None
+    confirm: str | None
+
+
+def reserve(app: App, addon: Addon, wish: Wish, action: str, now: datetime) -> Attachment:
+    """An attachment that is `attaching`, leased for the first call to the provider.
+
+    Nothing is overwritten yet: that happens when the attachment's config vars have come. The caller
+    holds the lock of `app`. `action` starts the sentence about an overwrite.
+    Raises InvalidAlias, AliasTaken, ConfigVarOwned, LastAttachment, ConfirmationRequired.
+    """
+    attachment = Attachment(
+        addon=addon,
+        app=app,
+        name=parse_alias(wish.alias) if wish.alias is not None else _default(app, addon),
+        state=AttachmentState.ATTACHING,
+        attempts=1,
+        next_attempt_at=now + wait_after(1),
+        created_at=now,
+        updated_at=now,
+    )
+    names = var_names(attachment)
+    _refuse_names_under_way(attachment, names)
+    overwritten = find_attached(app, attachment.name)
+    if overwritten is not None and overwritten.addon_id == addon.id:
+        raise AliasTaken(f"{addon.name} is already attached to {app.name} as {attachment.name}")
+    user_vars = _user_vars(app, names, overwritten)
+    if overwritten is not None or user_vars:
+        if overwritten is not None:
+            refuse_last(overwritten)
+        if wish.confirm not in {app.name, str(app.id)}:
+            raise ConfirmationRequired(app, _overwrites(action, overwritten, user_vars))
+    attachment.save()
+    return attachment
+
+
+def _default(app: App, addon: Addon) -> str:
+    service = addon.service
+    taken_vars = set(app.config_vars.values_list("name", flat=True))
+    taken = set(
+        app.attachments.exclude(state=AttachmentState.DETACHING).values_list("name", flat=True)
+    )
+
+    def is_taken(alias: str) -> bool:
+        names = (
+            config_var_name(alias, service.config_vars_prefix, name) for name in service.config_vars
+        )
+        return alias in taken or not taken_vars.isdisjoint(names)
+
+    return default_alias(service.config_vars_prefix, is_taken)
+
+
+def _refuse_names_under_way(attachment: Attachment, names: Sequence[str]) -> None:
+    for other in attachments_under_way(attachment.app):
+        if other.name == attachment.name or not set(names).isdisjoint(var_names(other)):
+            raise AliasTaken(
+                f"{other.addon.name} is just being attached to {attachment.app.name} as "
+                f"{other.name}; choose another name than {attachment.name}"
+            )
+
+
+def _user_vars(app: App, names: Sequence[str], overwritten: Attachment | None) -> list[str]:
+    """Those of `names` that the user set. Raises ConfigVarOwned for another attachment's."""
+    existing = ConfigVar.objects.filter(app=app, name__in=names)
+    mine = []
+    for var in existing.select_related("attachment__addon").order_by("name"):
+        if var.attachment is None:
+            mine.append(var.name)
+        elif overwritten is None or var.attachment.id != overwritten.id:
+            raise ConfigVarOwned(var.name, var.attachment.addon)
+    return mine
+
+
+def _overwrites(action: str, overwritten: Attachment | None, user_vars: Sequence[str]) -> str:
+    parts = []
+    if overwritten is not None:
+        parts.append(f"attachment {overwritten.name} from {overwritten.addon.name}")
+    if user_vars:
+        parts.append(f"vars {', '.join(user_vars)}")
+    return f"{action} would overwrite existing {' and '.join(parts)}."
+
+
+def find_attached(app: App, name: str) -> Attachment | None:
+    found = app.attachments.filter(name=name, state=AttachmentState.ATTACHED)
+    return found.select_related("addon", "app").first()
+
+
+def refuse_last(attachment: Attachment) -> None:
+    """Raises LastAttachment for the only one on the owning app. The caller holds the app's lock."""
+    if attachment.app_id != attachment.addon.app_id:
+        return
+    on_owner = attachment.app.attachments.filter(addon_id=attachment.addon_id)
+    # One that is about to be overwritten does not count.
+    going = attachment.app.attachments.filter(state=AttachmentState.ATTACHING).values("name")
+    staying = on_owner.filter(state=AttachmentState.ATTACHED).exclude(name__in=going)
+    if not staying.exclude(id=attachment.id).exists():
+        raise LastAttachment(attachment)

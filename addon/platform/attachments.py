@@ -1,0 +1,206 @@
+"""Attaching an add-on to one more app or under one more name, and detaching it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import assert_never
+from uuid import UUID
+
+from django.db import transaction
+
+from addon.lifecycle import State
+from addon.platform import config_vars, provider_client
+from addon.platform.addons import AddonNotFound, AddonNotReady, resource_config
+from addon.platform.aliases import Wish, find_attached, refuse_last, reserve
+from addon.platform.heroku_apps import AppNotFound, lock_app
+from addon.platform.models import Account, Addon, App, Attachment, AttachmentState
+from addon.platform.provider_client import Accepted, Done, Gone, Refused, Reply, Uncertain
+from addon.platform.releases import create_release
+from addon.platform.retries import wait_after
+from addon.platform.transitions import move_attachment
+
+
+class SharingNotSupported(Exception):
+    """The service's add-ons can only be used by the app that owns them."""
+
+
+class AttachmentRefused(Exception):
+    """The provider's message is for the user."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.message)
+        self.status = refused.status
+
+
+class AttachmentFailed(Exception):
+    """The provider gave no clear answer; nothing was changed on the app."""
+
+
+class AttachmentNotFound(Exception):
+    def __init__(self) -> None:
+        super().__init__("Couldn't find that add on attachment.")
+
+
+def attach(addon: Addon, app: App, account: Account, wish: Wish, now: datetime) -> Attachment:
+    """Attach `addon` to `app`: [transaction] row, provider call, [transaction] vars and release.
+
+    Raises what aliases.reserve() raises, AddonNotReady, SharingNotSupported, AttachmentRefused,
+    AttachmentFailed, ConcurrentChange, AddonNotFound, AppNotFound.
+    """
+    with transaction.atomic():
+        locked_addon = _lock_ready_addon(addon.id)
+        if app.id != locked_addon.app_id and not locked_addon.service.supports_sharing:
+            raise SharingNotSupported(
+                f"{addon.service.name} add-ons cannot be attached to other apps than their own"
+            )
+        locked_app = lock_app(app.id)
+        action = f"Attaching {addon.name} to app {app.name}"
+        attachment = reserve(locked_app, locked_addon, wish, action, now)
+    drive_attaching(attachment, account, now)
+    return attachment
+
+
+def _lock_ready_addon(addon_id: UUID) -> Addon:
+    locked = Addon.objects.select_for_update(of=("self",)).select_related("service", "app", "plan")
+    addon = locked.filter(id=addon_id).exclude(state=State.DEPROVISIONED).first()
+    if addon is None:
+        raise AddonNotFound
+    if addon.state != State.PROVISIONED:
+        raise AddonNotReady(f"{addon.name} is {addon.state}; it can be attached once provisioned")
+    return addon
+
+
+def drive_attaching(attachment: Attachment, account: Account, now: datetime) -> None:
+    """Take an attachment that is `attaching` to its end; safe to repeat.
+
+    Raises AttachmentRefused, AttachmentFailed, and ConcurrentChange when it was detached meanwhile.
+    """
+    reply = _ask_for_config(attachment)
+    match reply:
+        case Done(config=config):
+            _finish_attaching(attachment, config, account, now)
+        case Refused():
+            _withdraw(attachment, now)
+            raise AttachmentRefused(reply)
+        case Accepted() | Gone() | Uncertain():
+            _withdraw(attachment, now)
+            raise AttachmentFailed(
+                f"The provider of {attachment.addon.name} could not be reached or did not answer "
+                "as expected. Nothing was attached; please try again later"
+            )
+        case _:
+            assert_never(reply)
+
+
+def _ask_for_config(attachment: Attachment) -> Reply:
+    if attachment.addon.service.attachment_credentials:
+        return provider_client.attach(attachment)
+    return Done(config=resource_config(attachment.addon))
+
+
+def _finish_attaching(
+    attachment: Attachment, config: Mapping[str, str], account: Account, now: datetime
+) -> None:
+    with transaction.atomic():
+        lock_app(attachment.app_id)
+        finish(attachment, config, account, now)
+
+
+def finish(
+    attachment: Attachment, config: Mapping[str, str], account: Account, now: datetime
+) -> None:
+    """Config vars, `attached`, one release. Within a transaction that holds the app's lock.
+
+    Raises ConcurrentChange when the attachment is not `attaching` any more.
+    """
+    overwritten = find_attached(attachment.app, attachment.name)
+    if overwritten is not None:
+        _release_name(overwritten, now, next_attempt_at=now)
+    move_attachment(attachment, AttachmentState.ATTACHED, now, next_attempt_at=None)
+    config_vars.write_attached(attachment, config)
+    description = f"Attach {attachment.name} ({attachment.addon.name})"
+    create_release(attachment.app, account, description, now)
+
+
+def _withdraw(attachment: Attachment, now: datetime) -> None:
+    """Nothing came of it for the user. What the provider may have of it is removed later."""
+    later = now + wait_after(1)
+    move_attachment(attachment, AttachmentState.DETACHING, now, next_attempt_at=later)
+
+
+def _release_name(attachment: Attachment, now: datetime, next_attempt_at: datetime | None) -> None:
+    attachment.config_vars.all().delete()
+    move_attachment(attachment, AttachmentState.DETACHING, now, next_attempt_at)
+
+
+def detach(attachment: Attachment, account: Account, now: datetime) -> None:
+    """[transaction] vars, release, `detaching`; then the provider, and the row is gone.
+
+    Raises LastAttachment, AttachmentNotFound when it is detached already, AppNotFound.
+    """
+    with transaction.atomic():
+        app = lock_app(attachment.app_id)
+        current = _get_current(attachment.id)
+        refuse_last(current)
+        was_attached = current.state == AttachmentState.ATTACHED
+        # One that is still attaching may have a call under way that a removal must not overtake.
+        _release_name(current, now, next_attempt_at=now + wait_after(1))
+        if was_attached:
+            description = f"Detach {current.name} ({current.addon.name})"
+            create_release(app, account, description, now)
+    if was_attached:
+        remove_detached(current)
+
+
+def _get_current(attachment_id: UUID) -> Attachment:
+    found = Attachment.objects.exclude(state=AttachmentState.DETACHING).filter(id=attachment_id)
+    attachment = found.select_related("addon__service", "app").first()
+    if attachment is None:
+        raise AttachmentNotFound
+    return attachment
+
+
+def remove_detached(attachment: Attachment) -> bool:
+    """Remove a `detaching` attachment at the provider, then its row; safe to repeat.
+
+    False when the provider gave no clear answer: the reconciler will ask again.
+    """
+    if attachment.addon.service.attachment_credentials:
+        reply = provider_client.detach(attachment)
+        if isinstance(reply, Uncertain):
+            return False
+    Attachment.objects.filter(id=attachment.id, state=AttachmentState.DETACHING).delete()
+    return True
+
+
+def discard(attachment: Attachment, now: datetime) -> None:
+    """Detach from an app that was destroyed: no rule holds it there, and no release tells of it."""
+    with transaction.atomic():
+        _release_name(attachment, now, next_attempt_at=now + wait_after(1))
+    remove_detached(attachment)
+
+
+def withdraw_all(addon: Addon, account: Account, now: datetime) -> None:
+    """Take `addon` off every app: its vars, one release per app, its names. No call is made.
+
+    Within a transaction that holds the add-on's lock; the rows go when the add-on is deprovisioned.
+    """
+    remaining = addon.attachments.exclude(state=AttachmentState.DETACHING)
+    for app_id in sorted(set(remaining.values_list("app_id", flat=True))):
+        try:
+            app = lock_app(app_id)
+        except AppNotFound:
+            app = None  # a destroyed app needs no release, only its rows cleared
+        _withdraw_from(app_id, app, addon, account, now)
+
+
+def _withdraw_from(
+    app_id: UUID, app: App | None, addon: Addon, account: Account, now: datetime
+) -> None:
+    gone = []
+    here = addon.attachments.exclude(state=AttachmentState.DETACHING).filter(app_id=app_id)
+    for attachment in here.order_by("name"):
+        if attachment.state == AttachmentState.ATTACHED:
+            gone.append(attachment.name)
+        _release_name(attachment, now, next_attempt_at=None)
+    if app is not None and gone:
+        create_release(app, account, f"Detach {', '.join(gone)} ({addon.name})", now)

@@ -1,0 +1,106 @@
+"""Request bodies of the Platform API, read once into values. Errors name the field."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from addon.json_api import InvalidField, Json, find_text, read_object, read_options
+from addon.platform.aliases import Wish
+from addon.platform.heroku_apps import STACKS, NewApp
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AddonBody:
+    plan: str
+    name: str | None
+    wish: Wish
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttachmentBody:
+    addon: str
+    app: str
+    wish: Wish
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolveBody:
+    identity: str
+    app: str | None
+
+
+def read_new_app(data: object) -> NewApp:
+    body = read_object(data)
+    return NewApp(
+        name=find_text(body, "name"),
+        region=_find_reference(body, "region") or "us",
+        stack=_find_reference(body, "stack") or STACKS[0],
+    )
+
+
+def read_addon(data: object) -> AddonBody:
+    body = read_object(data)
+    attachment = body.get("attachment") or {}
+    if not isinstance(attachment, Mapping):
+        raise InvalidField('attachment must be an object like {"name": "EMBEDDING"}')
+    wish = Wish(alias=find_text(attachment, "name"), confirm=find_text(body, "confirm"))
+    return AddonBody(
+        plan=_read_reference(body, "plan"),
+        name=find_text(body, "name"),
+        wish=wish,
+        options=read_options(body, "config"),
+    )
+
+
+def read_attachment(data: object) -> AttachmentBody:
+    body = read_object(data)
+    if body.get("namespace") is not None:
+        raise InvalidField("namespace must be absent: this add-on has no named credentials")
+    return AttachmentBody(
+        addon=_read_reference(body, "addon"),
+        app=_read_reference(body, "app"),
+        wish=Wish(alias=find_text(body, "name"), confirm=find_text(body, "confirm")),
+    )
+
+
+def read_resolve(data: object, field: str) -> ResolveBody:
+    body = read_object(data)
+    return ResolveBody(
+        identity=_read_reference(body, field),
+        app=_find_reference(body, "app"),
+    )
+
+
+def read_force(data: object) -> bool:
+    force = read_object(data).get("force", False)
+    if force is not None and not isinstance(force, bool):
+        raise InvalidField("force must be true or false")
+    return bool(force)
+
+
+def read_config_changes(data: object) -> dict[str, str | None]:
+    changes: dict[str, str | None] = {}
+    for name, value in read_object(data).items():
+        if value is not None and not isinstance(value, str):
+            raise InvalidField(
+                f"The value of {name[:256]} must be a string, or null to unset the config var"
+            )
+        changes[name] = value
+    return changes
+
+
+def _read_reference(body: Json, field: str) -> str:
+    reference = _find_reference(body, field)
+    if not reference:
+        raise InvalidField(
+            f'{field} must be given as a name or an id: "…", {{"name": "…"}} or {{"id": "…"}}'
+        )
+    return reference
+
+
+def _find_reference(body: Json, field: str) -> str | None:
+    """What is called by a string, by {"name"} or by {"id"}."""
+    value = body.get(field)
+    if isinstance(value, Mapping):
+        return find_text(value, "id") or find_text(value, "name")
+    return find_text(body, field)

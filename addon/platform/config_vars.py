@@ -1,0 +1,138 @@
+"""Config vars: set by the user, or owned by an attachment and then written by nobody else."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+
+from django.db import transaction
+
+from addon.config_names import config_var_name
+from addon.platform.heroku_apps import lock_app
+from addon.platform.models import Account, Addon, App, Attachment, AttachmentState, ConfigVar
+from addon.platform.releases import create_release
+
+NAME_PATTERN = re.compile(r"\w{1,256}", re.ASCII)
+VALUE_MAX_CHARACTERS = 32_768
+VARS_MAX = 1000
+
+
+class InvalidConfigVar(Exception):
+    """A name or a value is not allowed; the text names the var."""
+
+
+class ConfigVarOwned(Exception):
+    """An attachment owns the config var."""
+
+    def __init__(self, name: str, addon: Addon) -> None:
+        super().__init__(
+            f"Cannot destroy or overwrite config var {name} from attached add-on {addon.name}."
+        )
+
+
+def config_of(app: App) -> dict[str, str]:
+    return {var.name: var.value for var in app.config_vars.order_by("name")}
+
+
+def change_config(
+    app: App, account: Account, changes: Mapping[str, str | None], now: datetime
+) -> dict[str, str]:
+    """Set the vars that have a value, unset those that have None; the whole config afterwards.
+
+    One release, and none when nothing changes. A var of an attachment may be given with the value
+    that it has, for `heroku config:edit` sends all of them back.
+    Raises InvalidConfigVar, ConfigVarOwned.
+    """
+    _validate(changes)
+    with transaction.atomic():
+        locked = lock_app(app.id)
+        current = {var.name: var for var in locked.config_vars.select_related("attachment__addon")}
+        different = {
+            name: value
+            for name, value in changes.items()
+            if value != (current[name].value if name in current else None)
+        }
+        _refuse_owned(locked, current, different)
+        if different:
+            _write(locked, different)
+            create_release(locked, account, _description(different), now)
+        return config_of(locked)
+
+
+def _validate(changes: Mapping[str, str | None]) -> None:
+    if len(changes) > VARS_MAX:
+        raise InvalidConfigVar(f"At most {VARS_MAX} config vars can be changed at once")
+    for name, value in changes.items():
+        if not NAME_PATTERN.fullmatch(name):
+            raise InvalidConfigVar(
+                f"{name[:256]!r} cannot be the name of a config var: use 1 to 256 letters, digits "
+                "and underscores"
+            )
+        if value is not None and len(value) > VALUE_MAX_CHARACTERS:
+            raise InvalidConfigVar(
+                f"The value of {name} can have at most {VALUE_MAX_CHARACTERS} characters"
+            )
+
+
+def _refuse_owned(
+    app: App, current: Mapping[str, ConfigVar], different: Mapping[str, str | None]
+) -> None:
+    for name in different:
+        owner = current[name].attachment if name in current else None
+        if owner is not None:
+            raise ConfigVarOwned(name, owner.addon)
+    # A value set now would be lost when the attachment under way brings its own.
+    for attachment in attachments_under_way(app):
+        for name in var_names(attachment):
+            if different.get(name) is not None:
+                raise ConfigVarOwned(name, attachment.addon)
+
+
+def _write(app: App, different: Mapping[str, str | None]) -> None:
+    app.config_vars.filter(name__in=different).delete()
+    ConfigVar.objects.bulk_create(
+        ConfigVar(app=app, name=name, value=value)
+        for name, value in different.items()
+        if value is not None
+    )
+
+
+def _description(different: Mapping[str, str | None]) -> str:
+    was_set = [name for name, value in different.items() if value is not None]
+    was_unset = [name for name, value in different.items() if value is None]
+    parts = [
+        f"{verb} {', '.join(names)}"
+        for verb, names in (("Set", was_set), ("Remove", was_unset))
+        if names
+    ]
+    return f"{' and '.join(parts)} config vars"
+
+
+def attachments_under_way(app: App) -> list[Attachment]:
+    """The attachments whose config vars are still to come."""
+    coming = app.attachments.filter(state=AttachmentState.ATTACHING)
+    return list(coming.select_related("addon__service"))
+
+
+def var_names(attachment: Attachment) -> list[str]:
+    """Every config var that this attachment may have."""
+    service = attachment.addon.service
+    return [
+        config_var_name(attachment.name, service.config_vars_prefix, name)
+        for name in service.config_vars
+    ]
+
+
+def write_attached(attachment: Attachment, config: Mapping[str, str]) -> None:
+    """Give the attachment's app the vars of `config`, under the attachment's name.
+
+    Whatever had those names is replaced: the user confirmed it. The caller holds the app's lock.
+    """
+    prefix = attachment.addon.service.config_vars_prefix
+    values = {
+        config_var_name(attachment.name, prefix, name): value for name, value in config.items()
+    }
+    attachment.app.config_vars.filter(name__in=values).delete()
+    ConfigVar.objects.bulk_create(
+        ConfigVar(app=attachment.app, name=name, value=value, attachment=attachment)
+        for name, value in values.items()
+    )

@@ -1,0 +1,122 @@
+"""The errors of the Platform API, on one screen: exception, status, id.
+
+The text is the exception's. The CLI prints `message` and `id`; its resolvers read `resource` of a
+404.
+"""
+
+import uuid
+from typing import Any
+
+from django.http import HttpRequest, JsonResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from addon.config_names import InvalidAlias
+from addon.json_api import InvalidField
+from addon.platform.addon_services import AddonServiceNotFound, PlanNotFound, UnknownPlan
+from addon.platform.addons import AddonNotFound, AddonNotReady
+from addon.platform.aliases import AliasTaken, ConfirmationRequired, LastAttachment
+from addon.platform.attachments import (
+    AttachmentFailed,
+    AttachmentNotFound,
+    AttachmentRefused,
+    SharingNotSupported,
+)
+from addon.platform.config_vars import ConfigVarOwned, InvalidConfigVar
+from addon.platform.heroku_apps import AppNameTaken, AppNotFound, InvalidApp
+from addon.platform.provisioning import (
+    AddonNameTaken,
+    AlreadyInstalled,
+    AttachedElsewhere,
+    InvalidAddonName,
+    ProvisionRefused,
+)
+from addon.platform.releases import InvalidRange, ReleaseNotFound
+from addon.platform.transitions import ConcurrentChange
+
+
+class PipelineCouplingNotFound(Exception):
+    """There are no pipelines here, so no app is ever coupled to one."""
+
+
+TABLE: dict[type[Exception], tuple[int, str]] = {
+    exceptions.ParseError: (400, "bad_request"),
+    exceptions.AuthenticationFailed: (401, "unauthorized"),
+    exceptions.NotAuthenticated: (401, "unauthorized"),
+    AttachedElsewhere: (403, "forbidden"),
+    AddonNotFound: (404, "not_found"),
+    AddonServiceNotFound: (404, "not_found"),
+    AppNotFound: (404, "not_found"),
+    AttachmentNotFound: (404, "not_found"),
+    PipelineCouplingNotFound: (404, "not_found"),
+    PlanNotFound: (404, "not_found"),
+    ReleaseNotFound: (404, "not_found"),
+    exceptions.MethodNotAllowed: (405, "method_not_allowed"),
+    ConcurrentChange: (409, "conflict"),
+    InvalidRange: (416, "requested_range_not_satisfiable"),
+    AddonNameTaken: (422, "invalid_params"),
+    AddonNotReady: (422, "invalid_params"),
+    AliasTaken: (422, "invalid_params"),
+    AlreadyInstalled: (422, "invalid_params"),
+    AppNameTaken: (422, "invalid_params"),
+    ConfigVarOwned: (422, "invalid_params"),
+    InvalidAddonName: (422, "invalid_params"),
+    InvalidAlias: (422, "invalid_params"),
+    InvalidApp: (422, "invalid_params"),
+    InvalidConfigVar: (422, "invalid_params"),
+    InvalidField: (422, "invalid_params"),
+    LastAttachment: (422, "invalid_params"),
+    SharingNotSupported: (422, "invalid_params"),
+    UnknownPlan: (422, "invalid_params"),
+    ConfirmationRequired: (423, "confirmation_required"),
+    AttachmentFailed: (503, "service_unavailable"),
+}
+
+# What the provider told the user carries the provider's own status.
+PROVIDER_IDS = {422: "invalid_params", 503: "service_unavailable"}
+
+RESOURCES: dict[type[Exception], str] = {
+    AddonNotFound: "add_on",
+    AddonServiceNotFound: "addon_service",
+    AppNotFound: "app",
+    AttachmentNotFound: "add_on attachment",
+    PipelineCouplingNotFound: "pipeline_coupling",
+    PlanNotFound: "plan",
+    ReleaseNotFound: "release",
+}
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    """The answer to `error`; None, and so a logged 500, for one that the table lacks."""
+    if isinstance(error, ProvisionRefused | AttachmentRefused):
+        status, error_id = error.status, PROVIDER_IDS[error.status]
+    elif type(error) in TABLE:
+        status, error_id = TABLE[type(error)]
+    else:
+        return None
+    message = "Invalid credentials provided." if status == 401 else str(error)
+    body: dict[str, object] = {"id": error_id, "message": message}
+    if type(error) in RESOURCES:
+        body["resource"] = RESOURCES[type(error)]
+    response = Response(body, status=status)
+    if isinstance(error, ConfirmationRequired):
+        body["app"] = {"name": error.app_name}
+        response["X-Confirmation-Required"] = error.app_name
+    if status == 401:
+        response["WWW-Authenticate"] = 'Bearer realm="Platform API"'
+    return response
+
+
+def json_not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+    """For paths that no route of ours has."""
+    # Not a word of the exception: Django's lists every route.
+    return _json_error(404, "not_found", "The requested API endpoint was not found.")
+
+
+def json_server_error(request: HttpRequest) -> JsonResponse:
+    return _json_error(500, "internal_server_error", "Something went wrong here. It was logged.")
+
+
+def _json_error(status: int, error_id: str, message: str) -> JsonResponse:
+    headers = {"Request-Id": str(uuid.uuid4())}
+    return JsonResponse({"id": error_id, "message": message}, status=status, headers=headers)

@@ -1,0 +1,299 @@
+"""The life of an add-on: ordered, provisioned, destroyed, each in steps that resume.
+
+No transaction is open while a provider is called. Every step leaves a row that says what comes next
+and when, so the reconciler finishes what a dead process left behind.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from django.db import IntegrityError, transaction
+
+from addon.json_api import find_uuid
+from addon.lifecycle import Event, InvalidTransition, State
+from addon.platform import attachments, names, provider_client
+from addon.platform.addons import AddonNotFound
+from addon.platform.aliases import Wish, reserve
+from addon.platform.heroku_apps import lock_app
+from addon.platform.models import Account, Addon, AddonService, App, Attachment, AttachmentState
+from addon.platform.provider_client import Accepted, Done, Gone, Refused, Uncertain
+from addon.platform.retries import ASYNC_PROVISION_WINDOW, PROVISION_WINDOW, wait_after
+from addon.platform.transitions import ConcurrentChange, move
+from billing.models import Plan
+
+logger = logging.getLogger(__name__)
+
+NAME_PATTERN = re.compile(r"[a-zA-Z][A-Za-z0-9_-]{1,255}")
+GENERATED_NAME_TRIES = 10
+
+
+class InvalidAddonName(Exception):
+    pass
+
+
+class AddonNameTaken(Exception):
+    pass
+
+
+class AlreadyInstalled(Exception):
+    """The service allows one add-on per app."""
+
+
+class AttachedElsewhere(Exception):
+    """Other apps would lose the add-on; repeat with force to destroy it all the same."""
+
+
+class ProvisionRefused(Exception):
+    """The provider's message is for the user. Nothing was left behind."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.message)
+        self.status = refused.status
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    app: App
+    account: Account
+    service: AddonService
+    plan: Plan
+    name: str | None
+    wish: Wish
+    options: Mapping[str, str]
+
+
+def provision(order: Order, now: datetime) -> Addon:
+    """Order an add-on: [transaction] rows, provider call, [transaction] vars and release.
+
+    The add-on is `provisioned`, or `provisioning` when the provider needs longer or gave no clear
+    answer. Raises what aliases.reserve() raises, InvalidAddonName, AddonNameTaken,
+    AlreadyInstalled, AppNotFound, ProvisionRefused.
+    """
+    _validate_name(order.name)
+    addon, attachment = _insert(order, now)
+    try:
+        drive_provisioning(addon, attachment, order.account, now)
+    except ConcurrentChange:
+        # Destroyed, or finished by the reconciler, while the provider was asked.
+        addon.refresh_from_db()
+    return addon
+
+
+def _validate_name(name: str | None) -> None:
+    # A name that looks like an id would be taken for one in a path.
+    if name is not None and (not NAME_PATTERN.fullmatch(name) or find_uuid(name)):
+        raise InvalidAddonName(
+            "name must start with a letter and can only contain letters, digits, dashes and "
+            "underscores; 2 to 256 characters, and not a UUID"
+        )
+
+
+def _insert(order: Order, now: datetime) -> tuple[Addon, Attachment]:
+    """The add-on and its first attachment, leased for the first call to the provider."""
+    with transaction.atomic():
+        app = lock_app(order.app.id)
+        if not order.service.supports_multiple_installations:
+            _refuse_second(app, order.service)
+        addon = _insert_addon(order, app, now)
+        action = f"Adding {order.plan.name} to app {app.name}"
+        return addon, reserve(app, addon, order.wish, action, now)
+
+
+def _refuse_second(app: App, service: AddonService) -> None:
+    installed = app.addons.filter(service=service).exclude(state=State.DEPROVISIONED).first()
+    if installed is not None:
+        raise AlreadyInstalled(
+            f"{app.name} has the {service.name} add-on {installed.name}; it can have only one"
+        )
+
+
+def _insert_addon(order: Order, app: App, now: datetime) -> Addon:
+    for _ in range(GENERATED_NAME_TRIES):
+        addon = Addon(
+            name=order.name or names.addon_name(order.service.name),
+            app=app,
+            service=order.service,
+            plan=order.plan,
+            state=State.PROVISIONING,
+            options=dict(order.options),
+            attempts=1,
+            next_attempt_at=now + wait_after(1),
+            deadline_at=now + PROVISION_WINDOW,
+            created_at=now,
+            updated_at=now,
+        )
+        try:
+            with transaction.atomic():
+                addon.save(force_insert=True)
+        except IntegrityError:
+            if order.name is not None:
+                break
+        else:
+            return addon
+    raise AddonNameTaken(f"Name {order.name or addon.name} is already taken")
+
+
+def drive_provisioning(
+    addon: Addon, attachment: Attachment, account: Account, now: datetime
+) -> None:
+    """Ask the provider once for an add-on that is `provisioning`, and do what follows; repeatable.
+
+    Raises ProvisionRefused, and ConcurrentChange when the add-on was destroyed meanwhile.
+    """
+    reply = provider_client.provision(addon, attachment)
+    match reply:
+        case Done():
+            _finish(addon, attachment, reply, account, now)
+        case Accepted():
+            _wait_for_provider(addon, reply)
+        case Refused() if reply.is_final or addon.attempts == 1:
+            _give_up(addon, account, now, reply.message)
+            raise ProvisionRefused(reply)
+        case Refused():
+            _note(addon, f"the provider answered {reply.status}")  # it may pass
+        case Gone():
+            # Nobody else knows this uuid: the provider removed it after an earlier attempt.
+            _give_up(addon, account, now, "the provider answered 410")
+        case Uncertain():
+            _note(addon, reply.reason)
+        case _:
+            assert_never(reply)
+
+
+def _finish(
+    addon: Addon, attachment: Attachment, done: Done, account: Account, now: datetime
+) -> None:
+    is_shared = not addon.service.attachment_credentials
+    with transaction.atomic():
+        move(
+            addon,
+            Event.PROVIDER_PROVISIONED,
+            now,
+            provider_id=done.provider_id,
+            provision_message=done.message,
+            resource_config=json.dumps(dict(done.config)) if is_shared else "",
+            next_attempt_at=None,
+            deadline_at=None,
+            last_error="",
+        )
+        attachment.app = lock_app(attachment.app_id)
+        attachments.finish(attachment, done.config, account, now)
+
+
+def _wait_for_provider(addon: Addon, accepted: Accepted) -> None:
+    """The provider will call back; it is not asked again before it had its 12 hours."""
+    deadline_at = addon.created_at + ASYNC_PROVISION_WINDOW
+    changes = {
+        "provider_id": accepted.provider_id,
+        "provision_message": accepted.message,
+        "next_attempt_at": deadline_at,
+        "deadline_at": deadline_at,
+        "last_error": "",
+    }
+    Addon.objects.filter(id=addon.id, state=State.PROVISIONING).update(**changes)
+    for name, value in changes.items():
+        setattr(addon, name, value)
+
+
+def _give_up(addon: Addon, account: Account, now: datetime, reason: str) -> None:
+    """Hide the add-on; remove it at the provider if an earlier attempt may have made something."""
+    was_refused_at_once = addon.attempts == 1
+    with transaction.atomic():
+        move(
+            addon,
+            Event.PROVIDER_REFUSED if was_refused_at_once else Event.ABANDONED,
+            now,
+            attempts=0,
+            next_attempt_at=None if was_refused_at_once else now,
+            deadline_at=None,
+            last_error=reason,
+        )
+        attachments.withdraw_all(addon, account, now)
+        if was_refused_at_once:
+            addon.attachments.all().delete()
+    logger.warning("gave up on provisioning %s: %s", addon.id, reason)
+
+
+def abandon(addon: Addon, account: Account, now: datetime) -> None:
+    """End an add-on that is `provisioning` beyond its deadline. Raises ConcurrentChange."""
+    with transaction.atomic():
+        reason = f"not provisioned in time; {addon.last_error}".rstrip("; ")
+        lease = now + wait_after(1)  # of the removal that follows at once
+        move(addon, Event.ABANDONED, now, attempts=0, next_attempt_at=lease, last_error=reason)
+        attachments.withdraw_all(addon, account, now)
+
+
+def _note(addon: Addon, reason: str) -> None:
+    logger.warning("provider call for %s: %s", addon.id, reason)
+    Addon.objects.filter(id=addon.id).update(last_error=reason)
+    addon.last_error = reason
+
+
+def destroy(addon: Addon, account: Account, now: datetime, *, force: bool) -> Addon:
+    """[transaction] vars, releases, `deprovisioning`; then the provider, and it is `deprovisioned`.
+
+    It stays `deprovisioning` while the provider cannot be reached. Destroying it again changes
+    nothing. Raises AttachedElsewhere, unless `force`, and AddonNotFound.
+    """
+    with transaction.atomic():
+        locked = _lock(addon)
+        if locked.state == State.DEPROVISIONING:
+            return locked
+        if not force:
+            _refuse_attached_elsewhere(locked)
+        is_idle = locked.state == State.PROVISIONED
+        move(
+            locked,
+            Event.DESTROY_REQUESTED,
+            now,
+            attempts=1 if is_idle else 0,
+            next_attempt_at=now + wait_after(1),
+            deadline_at=None,
+        )
+        attachments.withdraw_all(locked, account, now)
+    # One that was provisioning may have a call under way; a removal that overtook it would leave
+    # the resource behind. The reconciler removes it when that call is surely over.
+    if is_idle:
+        drive_deprovisioning(locked, now)
+    return locked
+
+
+def _lock(addon: Addon) -> Addon:
+    locked = Addon.objects.select_for_update(of=("self",)).select_related("app", "service", "plan")
+    found = locked.filter(id=addon.id).exclude(state=State.DEPROVISIONED).first()
+    if found is None:
+        raise AddonNotFound
+    return found
+
+
+def _refuse_attached_elsewhere(addon: Addon) -> None:
+    elsewhere = addon.attachments.exclude(app_id=addon.app_id)
+    used = elsewhere.exclude(state=AttachmentState.DETACHING).select_related("app")
+    apps = sorted({attachment.app.name for attachment in used})
+    if apps:
+        raise AttachedElsewhere(
+            f"{addon.name} is also attached to: {', '.join(apps)}. Detach it there first, or use "
+            "--force to destroy it all the same"
+        )
+
+
+def drive_deprovisioning(addon: Addon, now: datetime) -> None:
+    """Ask the provider once to remove an add-on that is `deprovisioning`; repeatable."""
+    reply = provider_client.deprovision(addon)
+    match reply:
+        case Done() | Gone():
+            try:
+                with transaction.atomic():
+                    move(addon, Event.PROVIDER_REMOVED, now, next_attempt_at=None, last_error="")
+                    addon.attachments.all().delete()
+            except (ConcurrentChange, InvalidTransition):
+                addon.refresh_from_db(fields=["state"])  # somebody else was told the same
+        case Uncertain():
+            _note(addon, reply.reason)
+        case _:
+            assert_never(reply)

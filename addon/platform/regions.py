@@ -1,0 +1,40 @@
+"""The regions that an app can be in, and what the Partner API calls them."""
+
+import uuid
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Region:
+    name: str
+    description: str
+    country: str
+    locale: str
+    substrate_region: str
+
+    @property
+    def id(self) -> uuid.UUID:
+        return uuid.uuid5(uuid.NAMESPACE_URL, f"annex:region:{self.name}")
+
+    @property
+    def partner_name(self) -> str:
+        """As a provision request carries it, e.g. amazon-web-services::us-east-1."""
+        return f"amazon-web-services::{self.substrate_region}"
+
+
+REGIONS = {
+    "us": Region(
+        name="us",
+        description="United States",
+        country="United States",
+        locale="Virginia",
+        substrate_region="us-east-1",
+    ),
+    "eu": Region(
+        name="eu",
+        description="Europe",
+        country="Ireland",
+        locale="Dublin",
+        substrate_region="eu-west-1",
+    ),
+}

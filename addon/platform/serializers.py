@@ -1,0 +1,221 @@
+"""Answers of the Platform API, field by field as Heroku's schema has them.
+
+`plan` and `addon_service` are always whole objects: clients ask for that by Accept-Expansion, and
+no client minds when it did not.
+"""
+
+import uuid
+from collections.abc import Iterable
+
+from django.conf import settings
+
+from addon.json_api import iso, iso_or_none
+from addon.platform.addons import config_var_names
+from addon.platform.models import Account, Addon, AddonService, App, Attachment, Release
+from addon.platform.regions import REGIONS, Region
+from billing.models import Plan
+
+Answer = dict[str, object]
+
+
+def account_json(account: Account) -> Answer:
+    return {
+        "allow_tracking": False,
+        "beta": False,
+        "country_of_residence": None,
+        "created_at": iso(account.created_at),
+        "default_organization": None,
+        "default_team": None,
+        "delinquent_at": None,
+        "email": account.email,
+        "federated": False,
+        "id": str(account.id),
+        "identity_provider": None,
+        "last_login": iso_or_none(account.last_login),
+        "name": account.name or None,
+        "sms_number": None,
+        "suspended_at": None,
+        "two_factor_authentication": False,
+        "updated_at": iso(account.updated_at),
+        "verified": True,
+    }
+
+
+def app_json(app: App) -> Answer:
+    stack = {"id": str(_fixed_id("stack", app.stack)), "name": app.stack}
+    return {
+        "acm": False,
+        "archived_at": None,
+        "build_stack": stack,
+        "buildpack_provided_description": None,
+        "create_status": "complete",
+        "created_at": iso(app.created_at),
+        "generation": {"id": str(_fixed_id("generation", "cedar")), "name": "cedar"},
+        "git_url": f"{settings.PUBLIC_URL}/{app.name}.git",
+        "id": str(app.id),
+        "internal_routing": None,
+        "maintenance": False,
+        "name": app.name,
+        "organization": None,
+        "owner": {"email": app.owner.email, "id": str(app.owner.id)},
+        "region": {"id": str(REGIONS[app.region].id), "name": app.region},
+        "released_at": iso_or_none(app.released_at),
+        "repo_size": 0,
+        "slug_size": 0,
+        "space": None,
+        "stack": stack,
+        "team": None,
+        "updated_at": iso(app.updated_at),
+        "web_url": f"{settings.PUBLIC_URL}/apps/{app.name}",
+    }
+
+
+def _fixed_id(kind: str, name: str) -> uuid.UUID:
+    """The same at every deployment, for what is no row of ours."""
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"annex:{kind}:{name}")
+
+
+def app_stub(app: App) -> Answer:
+    return {"id": str(app.id), "name": app.name}
+
+
+def collaborator_json(app: App) -> Answer:
+    owner = app.owner
+    return {
+        "app": app_stub(app),
+        "created_at": iso(app.created_at),
+        "id": str(uuid.uuid5(app.id, str(owner.id))),
+        "permissions": [],
+        "role": "owner",
+        "updated_at": iso(app.created_at),
+        "user": {"email": owner.email, "federated": False, "id": str(owner.id)},
+    }
+
+
+def release_json(release: Release, current_version: int | None) -> Answer:
+    return {
+        "addon_plan_names": release.addon_plan_names,
+        "app": app_stub(release.app),
+        "artifacts": [],
+        "created_at": iso(release.created_at),
+        "current": release.version == current_version,
+        "description": release.description,
+        "eligible_for_rollback": False,
+        "id": str(release.id),
+        "oci_image": None,
+        "output_stream_url": None,
+        "slug": None,
+        "status": "succeeded",
+        "updated_at": iso(release.created_at),
+        "user": {"email": release.account.email, "id": str(release.account_id)},
+        "version": release.version,
+    }
+
+
+def addon_service_json(service: AddonService) -> Answer:
+    return {
+        "cli_plugin_name": None,
+        "created_at": iso(service.created_at),
+        "human_name": service.human_name,
+        "id": str(service.id),
+        "name": service.name,
+        "state": service.state,
+        "supported_generations": [
+            {"id": str(_fixed_id("generation", "cedar")), "name": "cedar"},
+        ],
+        "supports_multiple_installations": service.supports_multiple_installations,
+        "supports_sharing": service.supports_sharing,
+        "updated_at": iso(service.updated_at),
+    }
+
+
+def plan_json(plan: Plan, service: AddonService) -> Answer:
+    return {
+        "addon_service": {"id": str(service.id), "name": service.name},
+        "compliance": None,
+        "created_at": iso(plan.created_at),
+        "default": plan.is_default,
+        "description": plan.description,
+        "human_name": plan.human_name,
+        "id": str(plan.id),
+        "installable_inside_private_network": False,
+        "installable_outside_private_network": True,
+        "name": plan.name,
+        "price": price_json(plan),
+        "space_default": False,
+        "state": "ga",
+        "updated_at": iso(plan.updated_at),
+        "visible": plan.is_visible,
+    }
+
+
+def price_json(plan: Plan) -> Answer:
+    """Cents per month. The CLI prints "free" instead of "metered" without `metered`."""
+    return {
+        "cents": plan.price_cents,
+        "contract": plan.is_contract,
+        "metered": plan.is_metered,
+        "unit": "month",
+    }
+
+
+def addons_json(addons: Iterable[Addon]) -> list[Answer]:
+    rows = list(addons)
+    names = config_var_names(rows)
+    return [_addon_json(addon, names[addon.id]) for addon in rows]
+
+
+def addon_json(addon: Addon) -> Answer:
+    return addons_json([addon])[0]
+
+
+def _addon_json(addon: Addon, config_vars: list[str]) -> Answer:
+    answer: Answer = {
+        "actions": [],
+        "addon_service": addon_service_json(addon.service),
+        "app": app_stub(addon.app),
+        "billed_price": price_json(addon.plan),
+        "billing_entity": {**app_stub(addon.app), "type": "app"},
+        "config_vars": config_vars,
+        "created_at": iso(addon.created_at),
+        "id": str(addon.id),
+        "name": addon.name,
+        "plan": plan_json(addon.plan, addon.service),
+        "provider_id": addon.provider_id,
+        "state": addon.state,
+        "updated_at": iso(addon.updated_at),
+        "web_url": None,
+    }
+    if addon.provision_message:
+        answer["provision_message"] = addon.provision_message  # a string or absent, never null
+    return answer
+
+
+def attachment_json(attachment: Attachment) -> Answer:
+    addon = attachment.addon
+    return {
+        "addon": {"app": app_stub(addon.app), "id": str(addon.id), "name": addon.name},
+        "app": app_stub(attachment.app),
+        "created_at": iso(attachment.created_at),
+        "id": str(attachment.id),
+        "log_input_url": None,
+        "name": attachment.name,
+        "namespace": None,
+        "updated_at": iso(attachment.updated_at),
+        "web_url": None,
+    }
+
+
+def region_json(region: Region) -> Answer:
+    first_offered_at = "2026-11-01T00:00:00Z"
+    return {
+        "country": region.country,
+        "created_at": first_offered_at,
+        "description": region.description,
+        "id": str(region.id),
+        "locale": region.locale,
+        "name": region.name,
+        "private_capable": False,
+        "provider": {"name": "amazon-web-services", "region": region.substrate_region},
+        "updated_at": first_offered_at,
+    }

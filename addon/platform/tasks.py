@@ -1,0 +1,12 @@
+"""Celery tasks of the platform."""
+
+from celery import shared_task
+from django.utils import timezone
+
+from addon.platform import reconciliation
+
+
+@shared_task(name="addon.platform.reconcile")  # type: ignore[untyped-decorator]
+def reconcile() -> None:
+    """Every 15 s: drive what is overdue. Safe to run twice and in parallel."""
+    reconciliation.reconcile(timezone.now)

@@ -1,0 +1,56 @@
+"""The only writer of Addon.state and Attachment.state: by compare-and-set, one row or none."""
+
+from datetime import datetime
+
+from addon.lifecycle import Event, State, next_state
+from addon.platform.models import Addon, Attachment, AttachmentState
+from addon.platform.retries import wait_after
+
+
+class ConcurrentChange(Exception):
+    """The row is not in the state any more that the caller saw."""
+
+
+def move(addon: Addon, event: Event, now: datetime, **changes: object) -> None:
+    """Apply `event` to `addon`, in the database and in memory, along with other `changes`.
+
+    Raises InvalidTransition, and ConcurrentChange when somebody else changed the state first.
+    """
+    seen = State(addon.state)
+    changes |= {"state": next_state(seen, event), "updated_at": now}
+    if Addon.objects.filter(id=addon.id, state=seen).update(**changes) != 1:
+        raise ConcurrentChange(f"The add-on {addon.name} is being changed by another request")
+    for name, value in changes.items():
+        setattr(addon, name, value)
+
+
+def move_attachment(
+    attachment: Attachment, to: AttachmentState, now: datetime, next_attempt_at: datetime | None
+) -> None:
+    """Raises ConcurrentChange when somebody else changed the state first."""
+    seen = Attachment.objects.filter(id=attachment.id, state=attachment.state)
+    if seen.update(state=to, updated_at=now, next_attempt_at=next_attempt_at, attempts=0) != 1:
+        raise ConcurrentChange(
+            f"The attachment {attachment.name} is being changed by another request"
+        )
+    attachment.state = to
+    attachment.next_attempt_at = next_attempt_at
+    attachment.attempts = 0
+
+
+def claim(row: Addon | Attachment, now: datetime) -> bool:
+    """Take the overdue `row` for one attempt; False when somebody else has it.
+
+    The claim is a lease of at least 30 s; when it ends, the row is overdue again.
+    """
+    attempts = row.attempts + 1
+    next_attempt_at = now + wait_after(attempts)
+    # Each claim moves next_attempt_at, so of two claimants that read the same row one finds none.
+    seen = type(row)._default_manager.filter(
+        pk=row.pk, state=row.state, next_attempt_at=row.next_attempt_at
+    )
+    if seen.update(attempts=attempts, next_attempt_at=next_attempt_at) != 1:
+        return False
+    row.attempts = attempts
+    row.next_attempt_at = next_attempt_at
+    return True

@@ -1,0 +1,34 @@
+"""The provider's tables in the admin: no secret is shown, and nothing edited by hand.
+
+The platform's requests make and end rows; a hand edit would make both sides differ.
+"""
+
+from django.contrib import admin
+
+from addon.provider.models import Attachment, Credential, Resource
+from addon.read_only_admin import ReadOnly
+
+
+@admin.register(Resource)
+class ResourceAdmin(ReadOnly, admin.ModelAdmin[Resource]):
+    list_display = ["id", "name", "plan_slug", "region", "created_at", "deprovisioned_at"]
+    list_filter = ["plan_slug", "region", ("deprovisioned_at", admin.EmptyFieldListFilter)]
+    search_fields = ["id", "name"]
+    exclude = ["log_input_url", "log_drain_token"]
+
+
+@admin.register(Attachment)
+class AttachmentAdmin(ReadOnly, admin.ModelAdmin[Attachment]):
+    list_display = ["name", "app_name", "resource", "created_at", "detached_at"]
+    list_filter = [("detached_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["resource"]
+    search_fields = ["id", "name", "app_name", "resource__id", "resource__name"]
+
+
+@admin.register(Credential)
+class CredentialAdmin(ReadOnly, admin.ModelAdmin[Credential]):
+    list_display = ["hint", "attachment", "created_at", "revoked_at"]
+    list_filter = [("revoked_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["attachment"]
+    search_fields = ["hint", "attachment__name", "attachment__app_name"]
+    exclude = ["key", "digest"]

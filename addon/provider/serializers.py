@@ -1,0 +1,63 @@
+"""Bodies of the Partner API: requests read into values, answers written from them.
+
+Unknown fields are welcome, as the contract asks of a provider. Our own platform sends `attachment`;
+Heroku does not, and its resource gets one attachment under the resource's own id.
+"""
+
+from uuid import UUID
+
+from addon.json_api import (
+    InvalidField,
+    Json,
+    find_text,
+    read_object,
+    read_options,
+    read_text,
+    read_uuid,
+)
+from addon.provider.manifest import CONFIG_VARS_PREFIX
+from addon.provider.provisioning import AttachmentRequest, Provisioned, ProvisionRequest
+
+
+def read_provision_request(data: object) -> ProvisionRequest:
+    """Raises InvalidField, which names the field."""
+    body = read_object(data)
+    resource_id = read_uuid(body, "uuid")
+    return ProvisionRequest(
+        uuid=resource_id,
+        name=find_text(body, "name", 256) or "",
+        plan_slug=read_text(body, "plan", 100),
+        region=find_text(body, "region", 100) or "",
+        options=read_options(body, "options"),
+        callback_url=find_text(body, "callback_url", 500) or "",
+        log_input_url=find_text(body, "log_input_url") or "",
+        log_drain_token=find_text(body, "log_drain_token") or "",
+        attachment=_first_attachment(body, resource_id),
+    )
+
+
+def _first_attachment(body: Json, resource_id: UUID) -> AttachmentRequest:
+    attachment = body.get("attachment")
+    if attachment is None:
+        return AttachmentRequest(id=resource_id, name=CONFIG_VARS_PREFIX, app_name="")
+    if not isinstance(attachment, dict):
+        raise InvalidField("attachment must be an object with id, name and app")
+    return read_attachment_request(attachment, read_uuid(attachment, "id"))
+
+
+def read_attachment_request(data: object, attachment_id: UUID) -> AttachmentRequest:
+    """Raises InvalidField, which names the field."""
+    body = read_object(data)
+    return AttachmentRequest(
+        id=attachment_id,
+        name=read_text(body, "name", 256),
+        app_name=read_text(body, "app", 64),
+    )
+
+
+def provisioned_json(provisioned: Provisioned) -> dict[str, object]:
+    return {
+        "id": str(provisioned.resource_id),
+        "config": dict(provisioned.config),
+        "message": provisioned.message,
+    }

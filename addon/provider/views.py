@@ -1,0 +1,68 @@
+"""The Partner API: translate in, one domain call, translate out."""
+
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from addon.json_api import AlwaysJson, StrictJsonParser, find_uuid
+from addon.provider import errors, provisioning
+from addon.provider.authentication import PlatformAuthentication
+from addon.provider.provisioning import AttachmentNotFound, ResourceNotFound
+from addon.provider.serializers import (
+    provisioned_json,
+    read_attachment_request,
+    read_provision_request,
+)
+
+
+class PartnerView(APIView):
+    authentication_classes = [PlatformAuthentication]
+    content_negotiation_class = AlwaysJson
+    parser_classes = [StrictJsonParser]
+
+    def get_exception_handler(self) -> Any:
+        return errors.handle
+
+
+class ResourcesView(PartnerView):
+    def post(self, request: Request) -> Response:
+        provisioned = provisioning.provision(read_provision_request(request.data), timezone.now())
+        return Response(provisioned_json(provisioned), status=201)
+
+
+class ResourceView(PartnerView):
+    def delete(self, request: Request, resource: str) -> Response:
+        provisioning.deprovision(_resource_id(resource), timezone.now())
+        return Response(status=204)
+
+
+class AttachmentView(PartnerView):
+    """Our extension of the contract: credentials per attachment."""
+
+    def put(self, request: Request, resource: str, attachment: str) -> Response:
+        resource_id, attachment_id = _resource_id(resource), _attachment_id(attachment)
+        attachment_request = read_attachment_request(request.data, attachment_id)
+        config = provisioning.attach(resource_id, attachment_request, timezone.now())
+        return Response({"config": dict(config)})
+
+    def delete(self, request: Request, resource: str, attachment: str) -> Response:
+        provisioning.detach(_resource_id(resource), _attachment_id(attachment), timezone.now())
+        return Response(status=204)
+
+
+def _resource_id(text: str) -> UUID:
+    resource_id = find_uuid(text)
+    if resource_id is None:
+        raise ResourceNotFound("There is no such resource: its id would be a UUID")
+    return resource_id
+
+
+def _attachment_id(text: str) -> UUID:
+    attachment_id = find_uuid(text)
+    if attachment_id is None:
+        raise AttachmentNotFound("There is no such attachment: its id would be a UUID")
+    return attachment_id

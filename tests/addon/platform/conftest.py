@@ -1,0 +1,88 @@
+"""Accounts, apps and providers for tests of the Platform API.
+
+`provider` is our own one, reached over real HTTP; `bad_provider` is a real server that misbehaves
+on command, and its service is `fast-db`.
+
+Imports are inside: pytest may load this file before Django is set up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_django.live_server_helper import LiveServer
+
+    from addon.platform.models import Account, AddonService, App
+    from tests.addon.platform.bad_provider import BadProvider
+    from tests.addon.platform.helpers import Api
+
+
+@pytest.fixture
+def account(db: None) -> Account:
+    from addon.platform.accounts import create_account
+
+    return create_account("dev@example.com", "Dev")
+
+
+@pytest.fixture
+def api(account: Account) -> Api:
+    from tests.addon.platform.helpers import api_of
+
+    return api_of(account)
+
+
+@pytest.fixture
+def stranger(db: None) -> Api:
+    """Somebody else, who must find nothing."""
+    from addon.platform.accounts import create_account
+    from tests.addon.platform.helpers import api_of
+
+    return api_of(create_account("stranger@example.com"))
+
+
+@pytest.fixture
+def shop(account: Account) -> App:
+    from tests.addon.platform.helpers import new_app
+
+    return new_app(account, "shop")
+
+
+@pytest.fixture
+def blog(account: Account) -> App:
+    from tests.addon.platform.helpers import new_app
+
+    return new_app(account, "blog")
+
+
+@pytest.fixture
+def provider(live_server: LiveServer) -> AddonService:
+    """Our own provider, over HTTP."""
+    from addon.platform.addon_services import register
+    from addon.provider.manifest import own_manifest
+    from billing.plans import sync_plans
+
+    sync_plans()
+    return register(replace(own_manifest(), base_url=f"{live_server.url}/heroku/resources"))
+
+
+@pytest.fixture
+def bad_provider(transactional_db: None) -> Iterator[BadProvider]:
+    from billing.models import Plan
+    from tests.addon.platform.bad_provider import running_bad_provider
+    from tests.addon.platform.helpers import fast_db_answer, register_bad
+
+    with running_bad_provider() as provider:
+        register_bad(provider)
+        Plan.objects.create(
+            service_name="fast-db", slug="tiny", human_name="Tiny", is_default=True,
+            price_cents=500, requests_per_minute=1, tokens_per_minute=1,
+        )  # fmt: skip
+        provider.will("POST", 201, fast_db_answer("up"))
+        provider.will("PUT", 200, {"config": {"FAST_DB_URL": "db://second"}})
+        provider.will("DELETE", 204)
+        yield provider

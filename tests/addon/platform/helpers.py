@@ -1,0 +1,104 @@
+"""What tests of the Platform API have in common, besides the fixtures."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django.test import Client
+from django.utils import timezone
+
+from addon.manifest import parse_manifest
+from addon.platform.addon_services import register
+from addon.platform.authorizations import create_authorization
+from addon.platform.heroku_apps import NewApp, create_app
+from addon.platform.models import Account, Addon, AddonService, App
+from tests.addon.platform.bad_provider import BadProvider
+
+ACCEPT = "application/vnd.heroku+json; version=3.sdk"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """The Platform API as one account calls it."""
+
+    token: str
+
+    def call(self, method: str, path: str, body: object = None, **headers: str) -> Any:
+        return Client().generic(
+            method,
+            path,
+            b"" if body is None else json.dumps(body).encode(),
+            content_type="application/json",
+            headers={"Accept": ACCEPT, "Authorization": f"Bearer {self.token}", **headers},
+        )
+
+    def get(self, path: str, **headers: str) -> Any:
+        return self.call("GET", path, **headers)
+
+    def post(self, path: str, body: object) -> Any:
+        return self.call("POST", path, body)
+
+    def patch(self, path: str, body: object) -> Any:
+        return self.call("PATCH", path, body)
+
+    def delete(self, path: str, body: object = None) -> Any:
+        return self.call("DELETE", path, body)
+
+    def config(self, app: str) -> dict[str, str]:
+        config: dict[str, str] = self.get(f"/apps/{app}/config-vars").json()
+        return config
+
+    def releases(self, app: str) -> list[str]:
+        """What each release did, from the first on."""
+        return [row["description"] for row in self.get(f"/apps/{app}/releases").json()]
+
+    def add(self, app: str, alias: str | None = None, plan: str = "heroku-inference", **more: Any
+    ) -> Any:  # fmt: skip
+        attachment = {} if alias is None else {"name": alias}
+        return self.post(
+            f"/apps/{app}/addons", {"plan": {"name": plan}, "attachment": attachment, **more}
+        )
+
+    def attach(self, addon: str, app: str, alias: str | None = None, **more: Any) -> Any:
+        body = {"addon": {"name": addon}, "app": {"name": app}, "name": alias, **more}
+        return self.post("/addon-attachments", body)
+
+
+def api_of(account: Account) -> Api:
+    return Api(token=create_authorization(account, "tests").access_token)
+
+
+def new_app(account: Account, name: str, region: str = "us") -> App:
+    wanted = NewApp(name=name, region=region, stack="heroku-24")
+    return create_app(account, wanted, timezone.now())
+
+
+def fast_db_answer(message: str) -> dict[str, object]:
+    return {"id": "fd-1", "config": {"FAST_DB_URL": "db://first"}, "message": message}
+
+
+def register_bad(
+    provider: BadProvider,
+    *,
+    requires: tuple[str, ...] = ("attachable", "many_per_app"),
+    attachment_credentials: bool = True,
+) -> AddonService:
+    """What fast-db's manifest says; to be called again to change it."""
+    manifest = {
+        "id": "fast-db",
+        "name": "Fast DB",
+        "api": {
+            "version": "3",
+            "password": "partner-password",
+            "regions": ["us"],
+            "requires": list(requires),
+            "config_vars": ["FAST_DB_URL"],
+            "production": {"base_url": provider.url},
+            "annex": {"attachment_credentials": attachment_credentials},
+        },
+    }
+    return register(parse_manifest(manifest))
+
+
+def only_addon() -> Addon:
+    return Addon.objects.select_related("app", "service", "plan").get()

@@ -1,0 +1,171 @@
+import re
+import uuid
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from addon.platform import names
+from addon.platform.models import Account, App
+from tests.addon.platform.helpers import Api, new_app
+
+pytestmark = pytest.mark.django_db
+
+# What `heroku apps:info` crashes without, and what it prints.
+NEEDED = {
+    "acm", "archived_at", "build_stack", "buildpack_provided_description", "create_status",
+    "created_at", "generation", "git_url", "id", "internal_routing", "maintenance", "name",
+    "organization", "owner", "region", "released_at", "repo_size", "slug_size", "space", "stack",
+    "team", "updated_at", "web_url",
+}  # fmt: skip
+
+
+def test_an_app_is_created_with_the_name_that_was_given(api: Api) -> None:
+    answer = api.post("/apps", {"name": "shop"})
+    assert answer.status_code == 201
+    app = answer.json()
+    assert set(app) == NEEDED
+    assert app["name"] == "shop"
+    assert app["web_url"] == f"{settings.PUBLIC_URL}/apps/shop"
+    assert app["git_url"] == f"{settings.PUBLIC_URL}/shop.git"
+    assert app["owner"]["email"] == "dev@example.com"
+    assert app["region"]["name"] == "us"
+    assert app["stack"] == app["build_stack"]
+    assert app["stack"]["name"] == "heroku-24"
+    assert app["create_status"] == "complete"
+
+
+def test_an_app_starts_with_a_first_release(api: Api) -> None:
+    api.post("/apps", {"name": "shop"})
+    (release,) = api.get("/apps/shop/releases").json()
+    assert (release["version"], release["description"]) == (1, "Initial release")
+    assert release["current"] is True
+
+
+def test_a_name_is_made_up_when_none_is_given(api: Api) -> None:
+    for body in ({}, {"name": None}, None):
+        name = api.call("POST", "/apps", body).json()["name"]
+        assert re.fullmatch(r"[a-z]+-[a-z]+-\d{5}", name)
+
+
+def test_another_name_is_made_up_when_the_first_is_taken(
+    api: Api, shop: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_up = iter(["shop", "shop", "calm-river-12345"])
+    monkeypatch.setattr(names, "app_name", lambda: next(made_up))
+    assert api.post("/apps", {}).json()["name"] == "calm-river-12345"
+
+
+def test_region_and_stack_are_taken_as_strings_or_objects(api: Api) -> None:
+    body = {"name": "shop", "region": "eu", "stack": {"name": "heroku-24"}}
+    assert api.post("/apps", body).json()["region"]["name"] == "eu"
+    body = {"name": "blog", "region": {"name": "eu"}, "stack": "heroku-24"}
+    assert api.post("/apps", body).json()["region"]["name"] == "eu"
+
+
+@pytest.mark.parametrize("name", ["a", "ab", "Shop", "1shop", "shop-", "my_shop", "a" * 31, "shöp"])
+def test_a_name_that_no_host_could_have_is_refused(api: Api, name: str) -> None:
+    answer = api.post("/apps", {"name": name})
+    assert (answer.status_code, answer.json()["id"]) == (422, "invalid_params")
+    assert answer.json()["message"].startswith("Name must start with a letter")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [("region", "moon", "us, eu"), ("stack", "cedar", "heroku-24"), ("name", 5, "string"),
+     ("region", {"name": 5}, "string")],
+)  # fmt: skip
+def test_a_wrong_field_is_named_with_what_is_allowed(
+    api: Api, field: str, value: object, allowed: str
+) -> None:
+    answer = api.post("/apps", {"name": "shop", field: value})
+    assert answer.status_code == 422
+    message = answer.json()["message"]
+    assert "name" in message or field in message
+    assert allowed in message
+
+
+def test_a_taken_name_is_refused_to_everybody(api: Api, stranger: Api, shop: App) -> None:
+    for caller in (api, stranger):
+        answer = caller.post("/apps", {"name": "shop"})
+        assert answer.status_code == 422
+        assert answer.json() == {"id": "invalid_params", "message": "Name shop is already taken"}
+
+
+def test_an_app_is_found_by_name_and_by_id(api: Api, shop: App) -> None:
+    by_name = api.get("/apps/shop").json()
+    assert by_name["id"] == str(shop.id)
+    assert api.get(f"/apps/{shop.id}").json() == by_name
+    assert api.get(f"/apps/{str(shop.id).upper()}").json() == by_name
+
+
+@pytest.mark.parametrize("identity", ["nosuch", str(uuid.UUID(int=1)), "%00", "a%2Fb"])
+@pytest.mark.parametrize("below", ["", "/addons", "/config-vars", "/releases", "/dynos"])
+def test_an_unknown_app_is_a_404(api: Api, identity: str, below: str) -> None:
+    answer = api.get(f"/apps/{identity}{below}")
+    assert answer.status_code == 404
+    if identity != "a%2Fb":  # two segments, which no route has
+        expected = {"id": "not_found", "message": "Couldn't find that app.", "resource": "app"}
+        assert answer.json() == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "below"),
+    [("GET", ""), ("DELETE", ""), ("GET", "/config-vars"), ("PATCH", "/config-vars"),
+     ("POST", "/addons"), ("GET", "/releases/1"), ("GET", "/collaborators"),
+     ("GET", "/addon-attachments")],
+)  # fmt: skip
+def test_another_accounts_app_looks_like_none(
+    api: Api, stranger: Api, shop: App, method: str, below: str
+) -> None:
+    for identity in ("shop", str(shop.id)):
+        answer = stranger.call(method, f"/apps/{identity}{below}", {"plan": "x"})
+        assert (answer.status_code, answer.json()["resource"]) == (404, "app")
+    assert api.get("/apps/shop").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/apps", "/users/~/apps"])
+def test_lists_have_the_accounts_own_apps(
+    api: Api, stranger: Api, account: Account, path: str
+) -> None:
+    new_app(account, "shop")
+    new_app(account, "blog")
+    stranger.post("/apps", {"name": "theirs"})
+    assert [app["name"] for app in api.get(path).json()] == ["blog", "shop"]
+
+
+def test_what_apps_info_asks_besides_is_answered(api: Api, shop: App) -> None:
+    (owner,) = api.get("/apps/shop/collaborators").json()
+    assert owner["user"]["email"] == "dev@example.com"
+    assert owner["role"] == "owner"
+    assert api.get("/apps/shop/dynos").json() == []
+    couplings = api.get("/apps/shop/pipeline-couplings")
+    assert (couplings.status_code, couplings.json()["resource"]) == (404, "pipeline_coupling")
+
+
+def test_a_destroyed_app_is_gone_and_its_name_is_free(api: Api, shop: App) -> None:
+    api.patch("/apps/shop/config-vars", {"SECRET": "x"})
+    answer = api.delete("/apps/shop")
+    assert (answer.status_code, answer.json()["name"]) == (200, "shop")
+    assert api.get("/apps/shop").status_code == 404
+    assert api.get(f"/apps/{shop.id}").status_code == 404
+    assert api.get("/apps").json() == []
+    assert api.delete("/apps/shop").status_code == 404
+    assert not shop.config_vars.exists()
+    again = api.post("/apps", {"name": "shop"})
+    assert again.status_code == 201
+    assert again.json()["id"] != str(shop.id)
+    assert api.config("shop") == {}
+
+
+def test_regions_are_listed(api: Api) -> None:
+    regions = {region["name"]: region for region in api.get("/regions").json()}
+    assert set(regions) == {"us", "eu"}
+    assert regions["eu"]["provider"] == {"name": "amazon-web-services", "region": "eu-west-1"}
+    assert regions["us"]["description"] == "United States"
+
+
+def test_an_app_shows_when_it_was_last_released(api: Api, shop: App) -> None:
+    App.objects.update(released_at=timezone.now().replace(year=2020))
+    api.patch("/apps/shop/config-vars", {"A": "1"})
+    assert not api.get("/apps/shop").json()["released_at"].startswith("2020")

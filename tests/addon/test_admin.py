@@ -1,0 +1,95 @@
+"""The admin pages of both sides: every table, no secret, no hand edit of what a machine owns."""
+
+from dataclasses import replace
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django.live_server_helper import LiveServer
+
+from addon.platform import provisioning
+from addon.platform.accounts import create_account
+from addon.platform.addon_services import order_plan, register
+from addon.platform.aliases import Wish
+from addon.platform.authorizations import create_authorization
+from addon.platform.config_vars import config_of
+from addon.platform.heroku_apps import NewApp, create_app
+from addon.provider.manifest import own_manifest
+from billing.plans import sync_plans
+
+MODELS = [
+    *apps.get_app_config("provider").get_models(),
+    *apps.get_app_config("platform").get_models(),
+]
+EDITABLE = {"Account", "Authorization"}
+
+
+@pytest.fixture
+def secrets(live_server: LiveServer) -> list[str]:
+    """One row in every table; returns the secrets that are in them."""
+    sync_plans()
+    manifest = replace(own_manifest(), base_url=f"{live_server.url}/heroku/resources")
+    register(manifest)
+    account = create_account("dev@example.com")
+    token = create_authorization(account, "laptop").access_token
+    wanted = NewApp(name="shop", region="us", stack="heroku-24")
+    app = create_app(account, wanted, timezone.now())
+    service, plan = order_plan("heroku-inference")
+    order = provisioning.Order(
+        app=app, account=account, service=service, plan=plan, name=None,
+        wish=Wish(alias="EMBEDDING", confirm=None), options={},
+    )  # fmt: skip
+    provisioning.provision(order, timezone.now())
+    return [token, config_of(app)["EMBEDDING_KEY"], manifest.password]
+
+
+@pytest.fixture
+def operator(transactional_db: None) -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("operator"))
+    return client
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
+def test_every_table_is_listed_searched_and_shown_without_a_secret(
+    model: type, operator: Client, secrets: list[str]
+) -> None:
+    opened = model._meta  # type: ignore[attr-defined]
+    name = f"admin:{opened.app_label}_{opened.model_name}"
+    row = model._default_manager.all()[0]  # type: ignore[attr-defined]
+    for url in (
+        reverse(f"{name}_changelist"),
+        reverse(f"{name}_changelist") + "?q=x",
+        reverse(f"{name}_change", args=[row.pk]),
+    ):
+        answer = operator.get(url)
+        assert answer.status_code == 200, url
+        for secret in secrets:
+            assert secret not in answer.content.decode(), url
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
+def test_only_what_no_state_machine_owns_can_be_edited(
+    model: type, operator: Client, secrets: list[str]
+) -> None:
+    opened = model._meta  # type: ignore[attr-defined]
+    name = f"admin:{opened.app_label}_{opened.model_name}"
+    row = model._default_manager.all()[0]  # type: ignore[attr-defined]
+    may_edit = model.__name__ in EDITABLE
+    answer = operator.post(reverse(f"{name}_change", args=[row.pk]), {})
+    assert (answer.status_code != 403) == may_edit
+    if not may_edit:
+        assert operator.get(reverse(f"{name}_add")).status_code == 403
+        assert operator.get(reverse(f"{name}_delete", args=[row.pk])).status_code == 403
+
+
+def test_every_table_has_columns_a_search_and_a_filter() -> None:
+    for model in MODELS:
+        page = admin.site.get_model_admin(model)
+        assert page.list_display != ("__str__",), model
+        assert page.search_fields, model
+        assert page.list_filter or model.__name__ == "Account", model
