@@ -65,6 +65,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._ready_until: dict[str, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
         # Celery publishes synchronously; one thread keeps one connection to the broker.
         self._publisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
 
@@ -75,6 +76,8 @@ class Dispatcher:
         ]
 
     async def stop(self) -> None:
+        # The flag as well: redis-py loses a cancellation that comes while it connects.
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -161,7 +164,7 @@ class Dispatcher:
                 loop.call_soon_threadsafe(_fail, waiting.future, refusal)
 
     async def _read_forever(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 popped = await self._redis.blpop([self._reply_to], timeout=READ_BLOCK_S)
                 if popped is None:

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
@@ -21,14 +22,15 @@ from addon.provider.provisioning import AttachmentRequest, ProvisionRequest, pro
 from billing.plans import sync_plans
 from config.celery import app as celery_app
 from inference.asgi import InferenceApplication
+from inference.database import run_in_database_thread
 
 MODEL_ID = "all-minilm-l6-v2"
 WORKER_START_S = 90
 
 
-@pytest.fixture(scope="session")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
-    """`manage.py serve_models` on this test process's Redis database, ready."""
+@pytest.fixture(scope="module")
+def worker_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
+    """`manage.py serve_models` on this test process's Redis database, while a module needs it."""
     log = tmp_path_factory.mktemp("worker") / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -44,6 +46,13 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Pope
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=30)
+
+
+@pytest.fixture
+def worker(worker_process: subprocess.Popen[bytes], redis_client: Redis) -> subprocess.Popen[bytes]:
+    """The worker, known again after Redis was emptied for this test."""
+    wait_for_worker(worker_process, lambda: "the worker no longer announces itself")
+    return worker_process
 
 
 def wait_for_worker(process: subprocess.Popen[bytes], read_log: Callable[[], str]) -> None:
@@ -62,12 +71,15 @@ class Attachment:
     key: str
 
 
+Attach = Callable[[], Awaitable[Attachment]]
+
+
 @pytest.fixture
-def attach(transactional_db: None) -> Callable[[], Attachment]:
+def attach(transactional_db: None) -> Attach:
     """Makes a resource with one attachment, as the platform would."""
     sync_plans()
 
-    def attach() -> Attachment:
+    def attach_now() -> Attachment:
         resource_id, attachment_id = uuid.uuid4(), uuid.uuid4()
         provisioned = provision(
             ProvisionRequest(
@@ -84,7 +96,7 @@ def attach(transactional_db: None) -> Callable[[], Attachment]:
         key = provisioned.config["INFERENCE_KEY"]
         return Attachment(resource_id=resource_id, attachment_id=attachment_id, key=key)
 
-    return attach
+    return partial(run_in_database_thread, attach_now)
 
 
 async def not_ours(

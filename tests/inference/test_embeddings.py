@@ -2,38 +2,33 @@
 
 import base64
 import subprocess
-from collections.abc import Callable
 
 import httpx
 import numpy as np
 import pytest
-from asgiref.sync import sync_to_async
 from openai import AsyncOpenAI
 
 from billing.models import UsageEvent
-from tests.inference.conftest import MODEL_ID, Attachment
+from inference.database import run_in_database_thread
+from tests.inference.conftest import MODEL_ID, Attach, Attachment
 from tests.inference.real_texts import real_texts
 
-# One worker process serves all tests of this file.
-pytestmark = [pytest.mark.usefixtures("worker"), pytest.mark.xdist_group("worker")]
-
-Attach = Callable[[], Attachment]
+pytestmark = pytest.mark.usefixtures("worker")
 
 
 def headers(attachment: Attachment) -> dict[str, str]:
     return {"authorization": f"Bearer {attachment.key}"}
 
 
-@sync_to_async
-def ledger() -> list[UsageEvent]:
-    return list(UsageEvent.objects.order_by("stored_at"))
+async def ledger() -> list[UsageEvent]:
+    return await run_in_database_thread(lambda: list(UsageEvent.objects.order_by("stored_at")))
 
 
 async def test_texts_become_unit_vectors_in_order(
     client: httpx.AsyncClient, attach: Attach
 ) -> None:
     body = {"model": MODEL_ID, "input": ["a cat", "a kitten", "tax law"]}
-    response = await client.post("/v1/embeddings", json=body, headers=headers(attach()))
+    response = await client.post("/v1/embeddings", json=body, headers=headers(await attach()))
     assert response.status_code == 200
     answer = response.json()
     assert answer["object"] == "list"
@@ -48,7 +43,7 @@ async def test_texts_become_unit_vectors_in_order(
 async def test_an_answer_is_one_row_of_the_ledger_with_its_tokens(
     client: httpx.AsyncClient, attach: Attach
 ) -> None:
-    attachment = attach()
+    attachment = await attach()
     response = await client.post(
         "/v1/embeddings",
         json={"model": MODEL_ID, "input": ["hello world", "hi"]},
@@ -76,7 +71,7 @@ async def test_vectors_of_real_texts_agree_with_sentence_transformers_over_http(
 
     texts = real_texts(210)
     reference = SentenceTransformer(str(get_model(MODEL_ID).path), device="cpu").encode(texts)
-    attachment = attach()
+    attachment = await attach()
     rows: list[list[float]] = []
     for start in range(0, len(texts), 70):
         body = {"model": MODEL_ID, "input": texts[start : start + 70]}
@@ -91,7 +86,7 @@ async def test_vectors_of_real_texts_agree_with_sentence_transformers_over_http(
 async def test_base64_decodes_to_the_floats_of_raw(
     client: httpx.AsyncClient, attach: Attach
 ) -> None:
-    attachment = attach()
+    attachment = await attach()
     answers = []
     for encoding_format in ("raw", "float", "base64"):
         body = {"model": MODEL_ID, "input": "hello", "encoding_format": encoding_format}
@@ -102,7 +97,9 @@ async def test_base64_decodes_to_the_floats_of_raw(
 
 
 async def test_the_openai_client_gets_vectors(client: httpx.AsyncClient, attach: Attach) -> None:
-    openai = AsyncOpenAI(api_key=attach().key, base_url="http://annex/v1", http_client=client)
+    openai = AsyncOpenAI(
+        api_key=(await attach()).key, base_url="http://annex/v1", http_client=client
+    )
     default = await openai.embeddings.create(model=MODEL_ID, input=["hello", "world"])
     floats = await openai.embeddings.create(
         model=MODEL_ID, input=["hello", "world"], encoding_format="float"
@@ -118,7 +115,7 @@ async def test_json_posted_as_a_form_is_read_as_json(
     response = await client.post(
         "/v1/embeddings",
         content=f'{{"model": "{MODEL_ID}", "input": "hello"}}',
-        headers={**headers(attach()), "content-type": "application/x-www-form-urlencoded"},
+        headers={**headers(await attach()), "content-type": "application/x-www-form-urlencoded"},
     )
     assert response.status_code == 200
 
@@ -127,7 +124,7 @@ async def test_a_text_over_the_context_is_cut_and_the_answer_says_so(
     client: httpx.AsyncClient, attach: Attach
 ) -> None:
     body = {"model": MODEL_ID, "input": ["short", "word " * 400]}
-    response = await client.post("/v1/embeddings", json=body, headers=headers(attach()))
+    response = await client.post("/v1/embeddings", json=body, headers=headers(await attach()))
     assert response.headers["x-truncated-inputs"] == "1"
     assert response.json()["usage"]["total_tokens"] == 3 + 256
 
@@ -137,7 +134,7 @@ async def test_requests_that_wait_together_each_get_their_own_vectors(
 ) -> None:
     import asyncio
 
-    attachment = attach()
+    attachment = await attach()
     texts = real_texts(30)
 
     async def embed(text: str) -> list[float]:
@@ -172,6 +169,6 @@ async def test_a_worker_survives_a_task_that_is_none(
             serializer=wire.SERIALIZER,
         )
     body = {"model": MODEL_ID, "input": "still there"}
-    response = await client.post("/v1/embeddings", json=body, headers=headers(attach()))
+    response = await client.post("/v1/embeddings", json=body, headers=headers(await attach()))
     assert response.status_code == 200
     assert worker.poll() is None

@@ -3,24 +3,21 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-from asgiref.sync import sync_to_async
 from django.utils import timezone
 from pytest_django import Settings
 from redis.asyncio import Redis
 
 from addon.provider import credentials
-from addon.provider.models import Attachment as AttachmentRow
-from addon.provider.provisioning import deprovision
+from addon.provider.provisioning import deprovision, detach
 from billing.models import Plan, UsageEvent
 from inference import authentication
-from tests.inference.conftest import MODEL_ID, Attachment
+from inference.database import run_in_database_thread
+from tests.inference.conftest import MODEL_ID, Attach
 
-Attach = Callable[[], Attachment]
 GOOD = {"model": MODEL_ID, "input": "hello"}
 
 
@@ -33,7 +30,7 @@ async def post(
 
 
 async def assert_nothing_happened(redis: Redis) -> None:
-    assert await sync_to_async(UsageEvent.objects.count)() == 0
+    assert await run_in_database_thread(UsageEvent.objects.count) == 0
     for key in await redis.keys("limits:*log"):
         assert await redis.zcard(key) == 0
     for key in await redis.keys("limits:*tokens"):
@@ -64,7 +61,7 @@ async def test_a_header_without_a_bearer_key(
 
 
 async def test_a_wrong_key(client: httpx.AsyncClient, attach: Attach, redis: Redis) -> None:
-    key = attach().key
+    key = (await attach()).key
     for wrong in ("nonsense", key[:-1] + ("a" if key[-1] != "a" else "b"), credentials.new_key()):
         response = await post(client, wrong)
         assert response.status_code == 401
@@ -77,10 +74,11 @@ async def test_a_key_is_refused_soon_after_its_attachment_is_detached(
     client: httpx.AsyncClient, attach: Attach, settings: Settings
 ) -> None:
     settings.KEY_CACHE_S = 0.3
-    attachment = attach()
+    attachment = await attach()
     assert (await post(client, attachment.key)).status_code == 503  # known, but no worker
-    row = await AttachmentRow.objects.aget(id=attachment.attachment_id)
-    await sync_to_async(credentials.revoke)(row, timezone.now())
+    await run_in_database_thread(
+        detach, attachment.resource_id, attachment.attachment_id, timezone.now()
+    )
     await asyncio.sleep(0.35)
     response = await post(client, attachment.key)
     assert response.status_code == 401
@@ -90,8 +88,8 @@ async def test_a_key_is_refused_soon_after_its_attachment_is_detached(
 async def test_a_key_is_refused_after_its_resource_is_deprovisioned(
     client: httpx.AsyncClient, attach: Attach
 ) -> None:
-    attachment = attach()
-    await sync_to_async(deprovision)(attachment.resource_id, timezone.now())
+    attachment = await attach()
+    await run_in_database_thread(deprovision, attachment.resource_id, timezone.now())
     assert (await post(client, attachment.key)).status_code == 401
 
 
@@ -103,7 +101,7 @@ def test_keys_are_remembered_for_less_than_two_seconds(settings: Settings) -> No
 async def test_an_unknown_model_lists_the_known(
     client: httpx.AsyncClient, attach: Attach, redis: Redis
 ) -> None:
-    response = await post(client, attach().key, {"model": "gpt-9", "input": "x"})
+    response = await post(client, (await attach()).key, {"model": "gpt-9", "input": "x"})
     assert response.status_code == 404
     error = error_of(response)
     assert (error["param"], error["code"]) == ("model", "model_not_found")
@@ -131,7 +129,7 @@ async def test_a_bad_body_names_the_field(
     param: str | None,
     words: str,
 ) -> None:
-    response = await post(client, attach().key, body)
+    response = await post(client, (await attach()).key, body)
     assert response.status_code == 400
     error = error_of(response)
     assert error["type"] == "invalid_request_error"
@@ -144,7 +142,7 @@ async def test_a_body_over_the_limit(
     client: httpx.AsyncClient, attach: Attach, redis: Redis, settings: Settings
 ) -> None:
     settings.REQUEST_BODY_MAX_BYTES = 1000
-    key = attach().key
+    key = (await attach()).key
     declared = await post(client, key, b"x" * 1001)
     assert declared.status_code == 413
     assert "at most 1000 bytes" in error_of(declared)["message"]
@@ -176,7 +174,7 @@ async def test_no_worker_is_a_503_at_once_with_a_time_to_retry(
     client: httpx.AsyncClient, attach: Attach, redis: Redis
 ) -> None:
     started = time.monotonic()
-    response = await post(client, attach().key)
+    response = await post(client, (await attach()).key)
     assert response.status_code == 503
     assert time.monotonic() - started < 2
     assert int(response.headers["retry-after"]) > 0
@@ -192,7 +190,7 @@ async def test_a_silent_worker_is_a_503_at_the_deadline(
     time_s, _ = await redis.time()
     await redis.zadd(f"workers:{MODEL_ID}", {"dead": time_s + 60})
     started = time.monotonic()
-    response = await post(client, attach().key)
+    response = await post(client, (await attach()).key)
     assert response.status_code == 503
     assert 0.4 < time.monotonic() - started < 2
     assert response.headers["retry-after"]
@@ -202,8 +200,8 @@ async def test_a_silent_worker_is_a_503_at_the_deadline(
 async def test_over_the_limit_is_a_429_that_says_when(
     client: httpx.AsyncClient, attach: Attach, redis: Redis
 ) -> None:
-    attachment = attach()
-    await Plan.objects.aupdate(requests_per_minute=1)
+    attachment = await attach()
+    await run_in_database_thread(Plan.objects.update, requests_per_minute=1)
     time_s, microseconds = await redis.time()
     subject = f"limits:{{{attachment.attachment_id}:{MODEL_ID}}}"
     await redis.zadd(f"{subject}:log", {"earlier:3": (time_s - 20) * 1_000_000 + microseconds})
@@ -221,8 +219,8 @@ async def test_over_the_limit_is_a_429_that_says_when(
 async def test_a_request_that_could_never_fit_says_so(
     client: httpx.AsyncClient, attach: Attach
 ) -> None:
-    attachment = attach()
-    await Plan.objects.aupdate(tokens_per_minute=5)
+    attachment = await attach()
+    await run_in_database_thread(Plan.objects.update, tokens_per_minute=5)
     body = {"model": MODEL_ID, "input": "one two three four five six"}
     response = await post(client, attachment.key, body)
     assert response.status_code == 400
@@ -238,7 +236,9 @@ async def test_models_are_listed_to_holders_of_a_key(
     client: httpx.AsyncClient, attach: Attach
 ) -> None:
     assert (await client.get("/v1/models")).status_code == 401
-    response = await client.get("/v1/models", headers={"authorization": f"Bearer {attach().key}"})
+    response = await client.get(
+        "/v1/models", headers={"authorization": f"Bearer {(await attach()).key}"}
+    )
     (model,) = response.json()["data"]
     assert model["id"] == MODEL_ID
     assert model["checkpoint"] == "sentence-transformers/all-MiniLM-L6-v2"

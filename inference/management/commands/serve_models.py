@@ -30,6 +30,9 @@ class Command(BaseCommand):
             raise CommandError(
                 f"Unknown or not installed: {error.model_id}. Installed: {known}."
             ) from None
+        # Threads of a matrix product that wait by spinning take the processor from those that work,
+        # and from the web process beside them; read by OpenMP when torch is imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         # solo: one batch at a time in this very process, which owns the weights and the device.
         current_app.worker_main(
             [
