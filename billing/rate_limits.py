@@ -140,9 +140,9 @@ async def reserve(
     """
     if tokens > limits.tokens or limits.requests < 1:
         raise RequestExceedsLimit(tokens=tokens, limits=limits)
-    arguments = [str(reservation_id), tokens, limits.requests, limits.tokens, WINDOW_S * 1_000_000]
+    numbers = [tokens, limits.requests, limits.tokens, WINDOW_S * 1_000_000]
     admitted, requests, used, wait_us, reset_us, binding = await redis.register_script(RESERVE)(
-        keys=_keys(subject), args=arguments
+        keys=_keys(subject), args=[str(reservation_id), *numbers]
     )
     standing = Standing(
         limits=limits, used_requests=requests, used_tokens=used, reset_s=reset_us / 1e6

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import numpy as np
 from celery import Celery
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 TASK_MAX_REQUESTS = 64
 PRESENCE_CACHE_S = 0.5
 READ_BLOCK_S = 1.0
+READ_MAX_REPLIES = 256
 RETRY_AFTER_S = 5
 
 
@@ -166,16 +168,20 @@ class Dispatcher:
     async def _read_forever(self) -> None:
         while not self._stopping:
             try:
-                popped = await self._redis.blpop([self._reply_to], timeout=READ_BLOCK_S)
-                if popped is None:
-                    continue
-                self._deliver(popped[1])
-                for payload in await self._redis.lpop(self._reply_to, 256) or ():
+                for payload in await self._pop():
                     self._deliver(payload)
             except RedisError:
                 # The requests that wait meanwhile end at their deadlines.
                 logger.exception("cannot read replies; trying again")
                 await asyncio.sleep(0.5)
+
+    async def _pop(self) -> list[bytes]:
+        """Wait for a reply, and take those that came with it."""
+        first = await self._redis.blpop([self._reply_to], timeout=READ_BLOCK_S)
+        if first is None:
+            return []
+        more = await self._redis.lpop(self._reply_to, READ_MAX_REPLIES)
+        return cast(list[bytes], [first[1], *(more or ())])  # the client decodes nothing
 
     def _deliver(self, payload: bytes) -> None:
         try:

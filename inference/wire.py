@@ -41,7 +41,7 @@ decode_task = msgspec.msgpack.Decoder(EncodeTask).decode
 decode_reply = msgspec.msgpack.Decoder(EncodeReply).decode
 
 # Celery's message around the task, so that the payload inside stays bytes.
-register(
+register(  # type: ignore[no-untyped-call]
     SERIALIZER,
     msgspec.msgpack.encode,
     msgspec.msgpack.decode,

@@ -6,7 +6,7 @@ from django.utils import timezone
 from addon.platform import reconciliation
 
 
-@shared_task(name="addon.platform.reconcile")  # type: ignore[untyped-decorator]
+@shared_task(name="addon.platform.reconcile")
 def reconcile() -> None:
     """Every 15 s: drive what is overdue. Safe to run twice and in parallel."""
     reconciliation.reconcile(timezone.now)

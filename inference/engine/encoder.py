@@ -14,7 +14,8 @@ from torch.nn.functional import normalize
 from transformers import AutoModel
 from transformers.utils.logging import disable_progress_bar
 
-disable_progress_bar()  # a worker's log is no terminal
+# A worker's log is no terminal.
+disable_progress_bar()  # type: ignore[no-untyped-call]
 
 # Padded tokens a forward pass. Small passes keep the activations in the processor's cache.
 TOKEN_BUDGET = 2_048

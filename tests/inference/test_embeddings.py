@@ -4,11 +4,13 @@ import base64
 import subprocess
 
 import httpx
+import httpx2
 import numpy as np
 import pytest
 from openai import AsyncOpenAI
 
 from billing.models import UsageEvent
+from inference.asgi import InferenceApplication
 from inference.database import run_in_database_thread
 from tests.inference.conftest import MODEL_ID, Attach, Attachment
 from tests.inference.real_texts import real_texts
@@ -96,10 +98,12 @@ async def test_base64_decodes_to_the_floats_of_raw(
     assert raw == floats == np.frombuffer(base64.b64decode(packed), dtype="<f4").tolist()
 
 
-async def test_the_openai_client_gets_vectors(client: httpx.AsyncClient, attach: Attach) -> None:
-    openai = AsyncOpenAI(
-        api_key=(await attach()).key, base_url="http://annex/v1", http_client=client
-    )
+async def test_the_openai_client_gets_vectors(
+    application: InferenceApplication, attach: Attach
+) -> None:
+    key = (await attach()).key
+    http_client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=application))
+    openai = AsyncOpenAI(api_key=key, base_url="http://annex/v1", http_client=http_client)
     default = await openai.embeddings.create(model=MODEL_ID, input=["hello", "world"])
     floats = await openai.embeddings.create(
         model=MODEL_ID, input=["hello", "world"], encoding_format="float"
@@ -107,6 +111,7 @@ async def test_the_openai_client_gets_vectors(client: httpx.AsyncClient, attach:
     assert [len(item.embedding) for item in default.data] == [384, 384]
     assert np.allclose(default.data[1].embedding, floats.data[1].embedding, atol=1e-6)
     assert [model.id async for model in openai.models.list()] == [MODEL_ID]
+    await openai.close()
 
 
 async def test_json_posted_as_a_form_is_read_as_json(

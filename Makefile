@@ -1,0 +1,70 @@
+# Annex: `make up` starts it, `make help` lists the rest.
+SHELL = /bin/sh
+.DEFAULT_GOAL = help
+.PHONY: help up test e2e check demo lock format clean install-dev
+
+# The first Python on the PATH that is new enough; `make up PYTHON=/path/to/python3.12` names one.
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$python; break; }; done)
+endif
+NO_PYTHON = Annex needs Python 3.11 or newer, and none is on the PATH: install one, or name it with PYTHON=/path/to/python3.12
+# Installs what the lock file says if it is not there yet, then becomes .venv/bin/python with the
+# arguments that follow; `exec` throughout, so that signals reach the program itself.
+WITH = $(if $(PYTHON),,$(error $(NO_PYTHON)))exec $(PYTHON) bin/install.py
+VENV = .venv/bin
+
+help: ## List these targets
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+up: ## Install, start and show everything; PORT picks the port (5000), Ctrl-C stops it
+	@$(WITH) requirements.lock -m config.up
+
+test: ## Run the test suite; PYTEST_ARGS="tests/billing -k ledger" narrows it down
+	@$(WITH) requirements-dev.lock -m pytest -n auto $(PYTEST_ARGS)
+
+e2e: install-dev ## Start Annex as a user does and drive it with real clients (needs node 20 and npm)
+	@command -v npm >/dev/null || { echo "make e2e needs node 20 or newer, with npm" >&2; exit 1; }
+	@echo "Installing the heroku CLI of tests/e2e/package-lock.json"
+	@cmp -s tests/e2e/package-lock.json tests/e2e/node_modules/.installed-lock \
+		|| { (cd tests/e2e && npm ci --ignore-scripts --no-audit --no-fund) \
+		&& cp tests/e2e/package-lock.json tests/e2e/node_modules/.installed-lock; }
+	@exec $(VENV)/python -m pytest tests/e2e --confcutdir=tests/e2e -v -s $(PYTEST_ARGS)
+
+# As in production, with values that are long enough for the checks and open nothing.
+CHECK_ENV = env SECRET_KEY=0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ \
+	ENCRYPTION_KEYS=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE= PROVIDER_PASSWORD=unused \
+	DATABASE_URL=postgresql:///unused REDIS_URL=redis://unused PUBLIC_URL=https://annex.example.com
+
+check: install-dev ## Lint, types, import rules, forgotten migrations, deployment settings
+	$(VENV)/ruff check
+	$(VENV)/ruff format --check
+	@$(CHECK_ENV) $(VENV)/mypy
+	$(VENV)/lint-imports
+	@$(CHECK_ENV) $(VENV)/python -m config.embedded_servers manage.py makemigrations --check --dry-run
+	@$(CHECK_ENV) $(VENV)/python manage.py check --deploy --fail-level WARNING
+
+demo: install-dev ## Take the README's tour on a running Annex (`make up` in another terminal)
+	@exec $(VENV)/python bin/demo.py
+
+format: install-dev ## Format the code, and fix what the linter can fix
+	$(VENV)/ruff format
+	$(VENV)/ruff check --fix
+
+# No hosts and no paths of this machine in the lock files; and torch without the local version that
+# names one of its builds, so that each machine gets the build that its pip prefers.
+COMPILE = $(VENV)/pip-compile --quiet --no-header --no-emit-index-url --no-emit-find-links \
+	--no-emit-trusted-host --strip-extras --allow-unsafe
+lock: install-dev ## Remake the lock files from requirements.in and requirements-dev.in; ARGS=--upgrade
+	$(COMPILE) $(ARGS) --output-file requirements.lock requirements.in
+	sed -i.bak -E 's/^(torch==[0-9.]+)\+.*/\1/' requirements.lock
+	$(COMPILE) $(ARGS) --output-file requirements-dev.lock requirements-dev.in
+	sed -i.bak -E 's/^(torch==[0-9.]+)\+.*/\1/' requirements-dev.lock
+	rm -f requirements.lock.bak requirements-dev.lock.bak
+
+clean: ## Remove what was installed; var/, which holds the data, is kept
+	rm -rf .venv tests/e2e/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+install-dev:
+	@$(WITH) requirements-dev.lock

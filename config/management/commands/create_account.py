@@ -1,0 +1,28 @@
+"""`manage.py create_account EMAIL`: an account, and the key with which its owner uses the CLI."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from addon.platform.accounts import AccountExists, InvalidEmail, create_account
+from addon.platform.authorizations import create_authorization
+
+
+class Command(BaseCommand):
+    help = "Create an account for the Heroku CLI, and print the line that signs its owner in."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("email", metavar="EMAIL")
+        parser.add_argument("--name", default="", help="the person's name")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            account = create_account(options["email"], options["name"])
+        except (AccountExists, InvalidEmail) as error:
+            raise CommandError(str(error)) from None
+        authorization = create_authorization(account, "manage.py create_account")
+        self.stdout.write(
+            f"export HEROKU_HOST={settings.PUBLIC_URL} HEROKU_API_KEY={authorization.access_token}"
+        )

@@ -1,0 +1,49 @@
+"""The management commands that `make up`, a release and an operator run."""
+
+from io import StringIO
+
+import pytest
+from django.contrib.auth import authenticate
+from django.core.management import CommandError, call_command
+
+from addon.platform.accounts import find_account
+from billing.plans import plans_of
+from config import first_account
+
+pytestmark = pytest.mark.django_db
+
+
+def test_sync_catalogue_puts_the_addons_plans_on_sale_and_may_run_twice() -> None:
+    for _ in range(2):
+        out = StringIO()
+        call_command("sync_catalogue", stdout=out)
+        assert out.getvalue().startswith("heroku-inference: ")
+    assert plans_of("heroku-inference").filter(slug="standard", is_default=True).exists()
+
+
+def test_create_account_prints_the_line_that_signs_in() -> None:
+    out = StringIO()
+    call_command("create_account", "new@example.com", stdout=out)
+    assert out.getvalue().startswith("export HEROKU_HOST=http://localhost:5000 HEROKU_API_KEY=HRKU")
+    assert find_account("new@example.com") is not None
+
+
+@pytest.mark.parametrize("email", ["DEV@example.com", "no address"])
+def test_create_account_refuses_a_taken_and_a_wrong_address(email: str) -> None:
+    call_command("create_account", "dev@example.com", stdout=StringIO())
+    with pytest.raises(CommandError, match=email.split("@")[0] if "@" not in email else "already"):
+        call_command("create_account", email, stdout=StringIO())
+
+
+def test_the_first_accounts_key_is_the_same_at_each_start() -> None:
+    key = first_account.ensure_account("dev@example.com")
+    assert first_account.ensure_account("Dev@example.com") == key
+    assert first_account.ensure_account("other@example.com") != key
+
+
+def test_the_operator_keeps_a_password_that_was_changed() -> None:
+    first_account.ensure_operator("first-password")
+    first_account.ensure_operator("second-password")
+    operator = authenticate(username="operator", password="first-password")
+    assert operator is not None
+    assert operator.is_superuser

@@ -1,0 +1,111 @@
+"""Real servers for the whole run: PostgreSQL and Valkey, embedded, in a temporary folder.
+
+They start once, in the only process or in xdist's controller, before Django's settings are read;
+the workers inherit their addresses. Each process has a PostgreSQL database (pytest-django) and a
+Valkey database of its own.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from django.conf import settings
+from redis import Redis
+
+from config.embedded_servers import running_servers
+
+VALKEY_DATABASES = 64
+ENVIRONMENT = {
+    "DJANGO_SETTINGS_MODULE": "config.settings",
+    "SECRET_KEY": "a-secret-key-that-only-the-tests-use-0123456789",
+    "ENCRYPTION_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+    "PROVIDER_PASSWORD": "provider-password-of-the-tests",
+    "DATABASE_POOL_SIZE": "4",
+    # Tests run in parallel already: more threads would only wait for each other.
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+}
+# What a developer may have exported, and what would make the tests say something else.
+FORGOTTEN = [
+    "PUBLIC_URL",
+    "PROVIDER_URL",
+    "INFERENCE_URL",
+    "ADDON_SERVICE_NAME",
+    "MODEL_CATALOGUE",
+    "ALLOWED_HOSTS",
+    "DEBUG",
+    "PORT",
+    "REQUEST_TIMEOUT_S",
+    "REQUEST_BODY_MAX_BYTES",
+    "KEY_CACHE_S",
+    "LOG_LEVEL",
+]
+
+_running = ExitStack()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure() -> None:
+    """Set the environment before pytest-django sets Django up, which it does last."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        _set_environment(_running.enter_context(_servers_in_a_temporary_folder()))
+        assert settings.DATABASES  # read now: pytest-django leaves unread settings alone
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    """Give each worker a Valkey database of its own; 0 is the controller's."""
+    url = urlsplit(os.environ["REDIS_URL"])
+    for index, spec in enumerate(specs):
+        number = 1 + index % (VALKEY_DATABASES - 1)
+        spec.env["REDIS_URL"] = urlunsplit(url._replace(path=f"/{number}"))
+
+
+def pytest_unconfigure() -> None:
+    _running.close()
+
+
+@contextmanager
+def _servers_in_a_temporary_folder() -> Iterator[dict[str, str]]:
+    folder = Path(tempfile.mkdtemp(prefix="annex-tests-"))
+    try:
+        with running_servers(folder, durable=False) as addresses:
+            yield {
+                "DATABASE_URL": addresses.database_url,
+                "REDIS_URL": addresses.redis_url,
+                # Not var/: the secrets of an Annex that runs there are none of the tests' business.
+                "VAR_DIR": str(folder),
+            }
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _set_environment(addresses: dict[str, str]) -> None:
+    for name in FORGOTTEN:
+        os.environ.pop(name, None)
+    os.environ.update(ENVIRONMENT)
+    os.environ.update(addresses)
+
+
+@pytest.fixture(scope="session")
+def redis_session() -> Iterator[Redis]:
+    with Redis.from_url(os.environ["REDIS_URL"]) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _empty_valkey(redis_session: Redis) -> None:
+    """No test sees the limits, queues or workers of another."""
+    redis_session.flushdb()
+
+
+@pytest.fixture
+def redis_client(redis_session: Redis) -> Redis:
+    """This process's Valkey database, empty."""
+    return redis_session

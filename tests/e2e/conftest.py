@@ -1,0 +1,77 @@
+"""One Annex for the whole run: started on an empty folder, stopped, and started again."""
+
+import secrets
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from config.embedded_servers import free_port
+from tests.e2e.annex import Annex, Started
+from tests.e2e.cli import PROGRAMS, HerokuCli
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """The Annex of this run, and how its two starts and the stop between them went."""
+
+    annex: Annex
+    first: Started
+    second: Started
+    left_after_first: list[str]
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    annex = Annex(tmp_path_factory.mktemp("annex"), free_port())
+    try:
+        first = annex.start()
+        left = annex.stop(signal.SIGTERM)
+        second = annex.start()
+        yield Running(annex=annex, first=first, second=second, left_after_first=left)
+    finally:
+        if annex.is_running():
+            left_at_the_end = annex.stop(signal.SIGTERM)
+            assert left_at_the_end == []
+
+
+@pytest.fixture(scope="session")
+def annex(running: Running) -> Annex:
+    return running.annex
+
+
+@pytest.fixture(scope="session")
+def heroku(running: Running, tmp_path_factory: pytest.TempPathFactory) -> HerokuCli:
+    assert (PROGRAMS / "heroku").exists(), "the Heroku CLI is not installed: make e2e does that"
+    return HerokuCli(running.second.exports, Path(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def app(heroku: HerokuCli) -> str:
+    """A new app."""
+    name = f"shop-{secrets.token_hex(4)}"
+    heroku("apps:create", name)
+    return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """An app's config vars of an attachment."""
+
+    url: str
+    key: str
+    model_id: str
+
+
+@pytest.fixture
+def embedding(heroku: HerokuCli, app: str) -> Embedding:
+    """What an app has to call, after `addons:create … --as EMBEDDING`."""
+    heroku("addons:create", "heroku-inference:standard", "--app", app, "--as", "EMBEDDING")
+    config = heroku.config(app)
+    return Embedding(
+        url=config["EMBEDDING_URL"],
+        key=config["EMBEDDING_KEY"],
+        model_id=config["EMBEDDING_MODEL_ID"],
+    )
