@@ -22,7 +22,7 @@ up: ## Install, start and show everything; PORT picks the port (5000), Ctrl-C st
 	@$(WITH) requirements.lock -m config.up
 
 test: ## Run the test suite; PYTEST_ARGS="tests/billing -k ledger" narrows it down
-	@$(WITH) requirements-dev.lock -m pytest -n auto $(PYTEST_ARGS)
+	@$(WITH) requirements-dev.lock -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 e2e: install-dev ## Start Annex as a user does and drive it with real clients (needs node 20 and npm)
 	@command -v npm >/dev/null || { echo "make e2e needs node 20 or newer, with npm" >&2; exit 1; }
@@ -46,7 +46,7 @@ check: install-dev ## Lint, types, import rules, forgotten migrations, deploymen
 	@$(CHECK_ENV) $(VENV)/python manage.py check --deploy --fail-level WARNING
 
 demo: install-dev ## Take the README's tour on a running Annex (`make up` in another terminal)
-	@exec $(VENV)/python bin/demo.py
+	@exec $(VENV)/python -m bin.demo
 
 format: install-dev ## Format the code, and fix what the linter can fix
 	$(VENV)/ruff format

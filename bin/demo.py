@@ -13,6 +13,8 @@ from pathlib import Path
 
 from openai import OpenAI
 
+from config.heroku_env import heroku_env
+
 ROOT = Path(__file__).resolve().parent.parent
 VAR = Path(os.environ.get("VAR_DIR") or ROOT / "var")
 INSTALLED_FOR_TESTS = ROOT / "tests" / "e2e" / "node_modules" / ".bin"
@@ -68,10 +70,7 @@ def environment() -> dict[str, str]:
         env["PATH"] = f"{INSTALLED_FOR_TESTS}{os.pathsep}{env['PATH']}"
     return {
         **env,
-        "HEROKU_PARTICLEBOARD_URL": env["HEROKU_HOST"],
-        "DISABLE_TELEMETRY": "true",
-        "HEROKU_SKIP_NEW_VERSION_CHECK": "true",
-        "HEROKU_DISABLE_AUTOUPDATE": "true",
+        **heroku_env(env["HEROKU_HOST"], env["HEROKU_API_KEY"]),
         "NO_PROXY": "localhost,127.0.0.1",
     }
 

@@ -7,6 +7,7 @@ docs/configuration.md (a test compares them).
 """
 
 from pathlib import Path
+from tempfile import gettempdir
 from urllib.parse import urlsplit
 
 import dj_database_url
@@ -109,7 +110,10 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_ACCEPT_CONTENT = ["json", "application/x-annex-msgpack"]  # the latter: inference/wire.py
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
+# On a dyno there is no var/; losing the file costs beat nothing but an early first round.
+CELERY_BEAT_SCHEDULE_FILENAME = str(
+    (VAR_DIR if VAR_DIR.is_dir() else Path(gettempdir())) / "celerybeat-schedule"
+)
 CELERY_BEAT_SCHEDULE = {
     "addon.platform.reconcile": {"task": "addon.platform.reconcile", "schedule": 15.0},
 }

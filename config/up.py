@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from config import var_environment
 from config.embedded_servers import EmbeddedServerFailed, EmbeddedServers
 from config.guard import Guard
+from config.heroku_env import as_exports, heroku_env
 from config.processes import Processes, read_procfile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -350,21 +351,12 @@ def _write_environment(place: Place, secrets: Mapping[str, str], account: FirstA
 
 def _how_to_use(place: Place, account: FirstAccount) -> str:
     """What is printed when all is ready; its last three lines are there to be pasted."""
-    exports = {
-        "HEROKU_HOST": place.url,
-        "HEROKU_API_KEY": account.api_key,
-        # Without these the CLI sends the key to heroku.com as well, and asks there for updates.
-        "HEROKU_PARTICLEBOARD_URL": place.url,
-        "DISABLE_TELEMETRY": "true",
-        "HEROKU_SKIP_NEW_VERSION_CHECK": "true",
-        "HEROKU_DISABLE_AUTOUPDATE": "true",
-    }
     return f"""
 Annex is ready at {place.url} (Ctrl-C stops it).
 Operator: {place.url}/admin/ as `operator`, password {os.environ["OPERATOR_PASSWORD"]}
 Paste into a second terminal, where the Heroku CLI is (npm install --global heroku):
 
-export {" ".join(f"{name}={value}" for name, value in exports.items())}
+{as_exports(heroku_env(place.url, account.api_key))}
 heroku apps:create shop && heroku addons:create heroku-inference:standard -a shop --as EMBEDDING
 curl $(heroku config:get EMBEDDING_URL -a shop)/v1/embeddings -H "Authorization: Bearer \
 $(heroku config:get EMBEDDING_KEY -a shop)" -d '{{"model":"all-minilm-l6-v2","input":"Hello"}}'

@@ -79,7 +79,9 @@ class InferenceApplication:
             "openai-processing-ms": f"{elapsed_ms:.0f}",
         }
         await Response(status=response.status, body=response.body, headers=headers).send(send)
-        logger.info(
+        # Load balancers ask for /healthz all day.
+        logger.log(
+            logging.DEBUG if scope["path"] == "/healthz" else logging.INFO,
             "request %s: %s %s %d in %.1f ms",
             request.id,
             scope["method"],

@@ -5,6 +5,7 @@ the workers inherit their addresses. Each process has a PostgreSQL database (pyt
 Valkey database of its own.
 """
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import django
 import pytest
-from django.conf import settings
 from redis import Redis
 
 from config.embedded_servers import running_servers
@@ -50,12 +51,12 @@ FORGOTTEN = [
 _running = ExitStack()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_configure() -> None:
-    """Set the environment before pytest-django sets Django up, which it does last."""
+def _prepare() -> None:
+    """Set the environment and Django up, before the conftest of any folder below imports models."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
+        atexit.register(_running.close)  # in case that pytest does not come to its end
         _set_environment(_running.enter_context(_servers_in_a_temporary_folder()))
-        assert settings.DATABASES  # read now: pytest-django leaves unread settings alone
+    django.setup()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -109,3 +110,6 @@ def _empty_valkey(redis_session: Redis) -> None:
 def redis_client(redis_session: Redis) -> Redis:
     """This process's Valkey database, empty."""
     return redis_session
+
+
+_prepare()

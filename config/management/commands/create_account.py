@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from addon.platform.accounts import AccountExists, InvalidEmail, create_account
 from addon.platform.authorizations import create_authorization
+from config.heroku_env import as_exports, heroku_env
 
 
 class Command(BaseCommand):
@@ -23,6 +24,5 @@ class Command(BaseCommand):
         except (AccountExists, InvalidEmail) as error:
             raise CommandError(str(error)) from None
         authorization = create_authorization(account, "manage.py create_account")
-        self.stdout.write(
-            f"export HEROKU_HOST={settings.PUBLIC_URL} HEROKU_API_KEY={authorization.access_token}"
-        )
+        environment = heroku_env(settings.PUBLIC_URL, authorization.access_token)
+        self.stdout.write(as_exports(environment))
