@@ -7,7 +7,7 @@ from inference.authentication import InvalidKey, MissingKey
 from inference.catalogue import InputTooLong, TooManyInputs, UnknownModel
 from inference.dispatch import EncodeFailed, WorkerUnavailable
 from inference.embeddings import LedgerUnavailable, LimiterUnavailable
-from inference.http import BodyTooLarge, Response, json_response
+from inference.http import BodyTooLarge, BodyTooSlow, Response, json_response
 from inference.rate_limit_headers import rate_limit_headers
 from inference.serializers import InvalidRequest
 
@@ -73,6 +73,13 @@ def error_response(error: Exception) -> Response:
                 413,
                 f"The body must have at most {error.max_bytes} bytes.",
                 code="body_too_large",
+                headers={"connection": "close"},
+            )
+        case BodyTooSlow():
+            return _error(
+                408,
+                "The body did not arrive in time.",
+                code="body_too_slow",
                 headers={"connection": "close"},
             )
         case MethodNotAllowed():

@@ -26,6 +26,10 @@ class BodyTooLarge(Exception):
         self.max_bytes = max_bytes
 
 
+class BodyTooSlow(Exception):
+    """The request's body did not arrive in time."""
+
+
 class ClientDisconnected(Exception):
     """Nobody is there to answer any more."""
 
@@ -62,8 +66,17 @@ def find_header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-async def read_body(scope: Scope, receive: Receive, *, max_bytes: int) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is known to be, ClientDisconnected."""
+async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, timeout_s: float) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as it is known to be, BodyTooSlow after
+    `timeout_s`, ClientDisconnected."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _read_body(scope, receive, max_bytes)
+    except TimeoutError:
+        raise BodyTooSlow from None
+
+
+async def _read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     declared = find_header(scope, b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > max_bytes:
         raise BodyTooLarge(max_bytes)

@@ -44,7 +44,10 @@ async def post_embeddings(request: Request) -> Response:
     deadline_at = time.time() + settings.REQUEST_TIMEOUT_S
     caller = await authenticate(find_header(request.scope, b"authorization"))
     body = await read_body(
-        request.scope, request.receive, max_bytes=settings.REQUEST_BODY_MAX_BYTES
+        request.scope,
+        request.receive,
+        max_bytes=settings.REQUEST_BODY_MAX_BYTES,
+        timeout_s=settings.REQUEST_TIMEOUT_S,
     )
     parsed = parse_embeddings_body(body)
     embeddings = await unless_disconnected(

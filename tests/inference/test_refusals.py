@@ -158,6 +158,24 @@ async def test_a_body_over_the_limit(
     await assert_nothing_happened(redis)
 
 
+async def test_a_body_that_never_ends_is_given_up(
+    client: httpx.AsyncClient, attach: Attach, settings: Settings
+) -> None:
+    settings.REQUEST_TIMEOUT_S = 0.3
+    key = (await attach()).key
+
+    async def chunks() -> Any:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    response = await client.post(
+        "/v1/embeddings", content=chunks(), headers={"authorization": f"Bearer {key}"}
+    )
+    assert response.status_code == 408
+    assert error_of(response)["code"] == "body_too_slow"
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
 async def test_a_wrong_method_names_the_right_one(client: httpx.AsyncClient, method: str) -> None:
     response = await client.request(method, "/v1/embeddings")
