@@ -1,13 +1,13 @@
 """The operator's view of billing. The ledger can be read and searched, never edited."""
 
 from django.contrib import admin
-from django.http import HttpRequest
 
 from billing.models import Plan, UsageEvent
+from billing.read_only_admin import ReadOnly
 
 
 @admin.register(Plan)
-class PlanAdmin(admin.ModelAdmin[Plan]):
+class PlanAdmin(ReadOnly, admin.ModelAdmin[Plan]):
     """Read-only: plans and their prices are money, and come from plans.toml."""
 
     list_display = [
@@ -22,18 +22,9 @@ class PlanAdmin(admin.ModelAdmin[Plan]):
     list_filter = ["service_name", "is_visible", "is_metered"]
     search_fields = ["service_name", "slug", "human_name"]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
 
 @admin.register(UsageEvent)
-class UsageEventAdmin(admin.ModelAdmin[UsageEvent]):
+class UsageEventAdmin(ReadOnly, admin.ModelAdmin[UsageEvent]):
     list_display = [
         "stored_at",
         "app_name",
@@ -48,12 +39,3 @@ class UsageEventAdmin(admin.ModelAdmin[UsageEvent]):
     search_fields = ["=request_id", "app_name", "attachment_name", "=resource_id", "=attachment_id"]
     date_hierarchy = "stored_at"
     show_full_result_count = False  # counting a large ledger is slow
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False

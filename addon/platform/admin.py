@@ -17,7 +17,7 @@ from addon.platform.models import (
     ConfigVar,
     Release,
 )
-from addon.read_only_admin import ReadOnly
+from billing.read_only_admin import ReadOnly
 
 
 @admin.register(Account)

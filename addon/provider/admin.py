@@ -6,7 +6,7 @@ The platform's requests make and end rows; a hand edit would make both sides dif
 from django.contrib import admin
 
 from addon.provider.models import Attachment, Credential, Resource
-from addon.read_only_admin import ReadOnly
+from billing.read_only_admin import ReadOnly
 
 
 @admin.register(Resource)
