@@ -33,6 +33,9 @@ end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
 redis.call('SET', KEYS[2], used, 'KEEPTTL')
 local count = redis.call('ZCARD', KEYS[1])
+if redis.call('ZSCORE', KEYS[1], ARGV[1] .. ':' .. ARGV[2]) then
+    return {1, count, used, 0, window, 0}
+end
 
 if count + 1 <= requests_limit and used + tokens <= tokens_limit then
     redis.call('ZADD', KEYS[1], now, ARGV[1] .. ':' .. ARGV[2])
@@ -96,12 +99,19 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reservation:
-    """An admitted request's share of the limits."""
+class Share:
+    """One request and its tokens, out of the limits of `subject`. `id` is unique to the request."""
 
     id: uuid.UUID
     subject: str
     tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reservation:
+    """A share that was admitted, and how its subject stands since."""
+
+    share: Share
     standing: Standing
 
 
@@ -131,18 +141,16 @@ def _keys(subject: str) -> list[str]:
     return [f"limits:{{{subject}}}:log", f"limits:{{{subject}}}:tokens"]
 
 
-async def reserve(
-    redis: Redis, *, subject: str, reservation_id: uuid.UUID, tokens: int, limits: Limits
-) -> Reservation:
-    """Reserve one request and `tokens` tokens, both or neither.
+async def reserve(redis: Redis, share: Share, limits: Limits) -> Reservation:
+    """Reserve the share's request and its tokens, both or neither. Repeating it changes nothing.
 
     Raises RateLimitExceeded, or RequestExceedsLimit where it could never fit.
     """
-    if tokens > limits.tokens or limits.requests < 1:
-        raise RequestExceedsLimit(tokens=tokens, limits=limits)
-    numbers = [tokens, limits.requests, limits.tokens, WINDOW_S * 1_000_000]
+    if share.tokens > limits.tokens:
+        raise RequestExceedsLimit(tokens=share.tokens, limits=limits)
+    numbers = [share.tokens, limits.requests, limits.tokens, WINDOW_S * 1_000_000]
     admitted, requests, used, wait_us, reset_us, binding = await redis.register_script(RESERVE)(
-        keys=_keys(subject), args=[str(reservation_id), *numbers]
+        keys=_keys(share.subject), args=[str(share.id), *numbers]
     )
     standing = Standing(
         limits=limits, used_requests=requests, used_tokens=used, reset_s=reset_us / 1e6
@@ -153,13 +161,12 @@ async def reserve(
             standing=standing,
             retry_after_s=wait_us / 1e6,
         )
-    return Reservation(id=reservation_id, subject=subject, tokens=tokens, standing=standing)
+    return Reservation(share=share, standing=standing)
 
 
-async def give_back(redis: Redis, reservation: Reservation) -> bool:
-    """Return a reservation; safe to repeat. False when it was no longer held."""
-    member = f"{reservation.id}:{reservation.tokens}"
+async def give_back(redis: Redis, share: Share) -> bool:
+    """Return a share that was reserved, or may have been. False when it was not held."""
     returned = await redis.register_script(GIVE_BACK)(
-        keys=_keys(reservation.subject), args=[member, reservation.tokens]
+        keys=_keys(share.subject), args=[f"{share.id}:{share.tokens}", share.tokens]
     )
     return bool(returned)

@@ -4,11 +4,13 @@ Looked-up keys are remembered for KEY_CACHE_S seconds, so a revoked key is refus
 in every web process. Keys that are not known are never remembered.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.db import DatabaseError
 
 from addon.provider.credentials import Identity, find_identity
 from billing.plans import find_plan
@@ -16,6 +18,7 @@ from billing.rate_limits import Limits
 from inference.database import run_in_database_thread
 
 CACHE_MAX_KEYS = 10_000
+LOOK_UP_TIMEOUT_S = 10.0
 
 
 class MissingKey(Exception):
@@ -24,6 +27,10 @@ class MissingKey(Exception):
 
 class InvalidKey(Exception):
     """The bearer key is malformed, unknown or revoked."""
+
+
+class KeysUnavailable(Exception):
+    """The database cannot be asked whom a key belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +49,8 @@ _cache: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
 
 
 async def authenticate(authorization: str | None) -> Caller:
-    """The caller that the Authorization header names. Raises MissingKey, InvalidKey."""
+    """The caller that the Authorization header names. Raises MissingKey, InvalidKey,
+    KeysUnavailable."""
     scheme, _, key = (authorization or "").partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key:
@@ -52,7 +60,11 @@ async def authenticate(authorization: str | None) -> Caller:
     if cached is not None and cached[0] > now:
         return cached[1]
     _cache.pop(key, None)
-    caller = await run_in_database_thread(_find_caller, key)
+    try:
+        async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
+            caller = await run_in_database_thread(_find_caller, key)
+    except (DatabaseError, TimeoutError) as error:
+        raise KeysUnavailable("the database cannot be reached") from error
     if caller is None:
         raise InvalidKey
     _cache[key] = (now + settings.KEY_CACHE_S, caller)

@@ -130,7 +130,7 @@ class Dispatcher:
 
     async def _publish_forever(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._stopping:
             await self._wake.wait()
             self._wake.clear()
             # While one publish is under way, requests gather; they leave together in the next.
@@ -146,9 +146,9 @@ class Dispatcher:
 
     def _publish(self, model_id: str, group: list[_Waiting]) -> None:
         """Send one task; runs in the publisher thread."""
-        requests = [waiting.request for waiting in group]
-        task = wire.EncodeTask(model_id=model_id, reply_to=self._reply_to, requests=requests)
         try:
+            requests = [waiting.request for waiting in group]
+            task = wire.EncodeTask(model_id=model_id, reply_to=self._reply_to, requests=requests)
             self._celery.send_task(
                 wire.ENCODE_TASK,
                 args=[wire.encode(task)],
@@ -168,20 +168,18 @@ class Dispatcher:
     async def _read_forever(self) -> None:
         while not self._stopping:
             try:
-                for payload in await self._pop():
-                    self._deliver(payload)
-            except RedisError:
-                # The requests that wait meanwhile end at their deadlines.
+                popped = await self._redis.blpop([self._reply_to], timeout=READ_BLOCK_S)
+                if popped is None:
+                    continue
+                # The client decodes nothing: what it pops are bytes.
+                self._deliver(cast(bytes, popped[1]))
+                for payload in await self._redis.lpop(self._reply_to, READ_MAX_REPLIES) or ():
+                    self._deliver(cast(bytes, payload))
+            except Exception:
+                # Nothing may end this loop: every request of this process waits for it. Those that
+                # wait now end at their deadlines if their replies are lost.
                 logger.exception("cannot read replies; trying again")
                 await asyncio.sleep(0.5)
-
-    async def _pop(self) -> list[bytes]:
-        """Wait for a reply, and take those that came with it."""
-        first = await self._redis.blpop([self._reply_to], timeout=READ_BLOCK_S)
-        if first is None:
-            return []
-        more = await self._redis.lpop(self._reply_to, READ_MAX_REPLIES)
-        return cast(list[bytes], [first[1], *(more or ())])  # the client decodes nothing
 
     def _deliver(self, payload: bytes) -> None:
         try:

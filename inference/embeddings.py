@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import numpy as np
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
@@ -23,6 +24,8 @@ from inference.dispatch import Dispatcher
 from inference.tokenization import TokenBatch, tokenize
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,12 +64,14 @@ async def create_embeddings(
     deadline_at: float,
     redis: Redis,
     dispatcher: Dispatcher,
-) -> Embeddings:
+    render: Callable[[Embeddings], R],
+) -> R:
     """Vectors for the request's texts, reserved before and metered after they are computed.
 
-    `deadline_at` is in unix seconds. Whatever is raised, nothing is billed and the reservation is
-    given back: UnknownModel, TooManyInputs, InputTooLong, RateLimitExceeded, RequestExceedsLimit,
-    WorkerUnavailable, EncodeFailed, LimiterUnavailable, LedgerUnavailable.
+    `deadline_at` is in unix seconds. `render` makes the answer before it is metered, so that a
+    failure to make it is not billed either. Whatever is raised, nothing is billed and the
+    reservation is given back: UnknownModel, TooManyInputs, InputTooLong, RateLimitExceeded,
+    RequestExceedsLimit, WorkerUnavailable, EncodeFailed, LimiterUnavailable, LedgerUnavailable.
     """
     usage_id, requested_at = uuid7(), datetime.now(UTC)
     model = get_model(request.model_id)
@@ -76,6 +81,14 @@ async def create_embeddings(
         vectors = await dispatcher.encode(
             model, batch, request_id=str(usage_id), deadline_at=deadline_at
         )
+        embeddings = Embeddings(
+            model=model,
+            vectors=vectors,
+            token_count=batch.token_count,
+            truncated=batch.truncated,
+            standing=reservation.standing,
+        )
+        answer = render(embeddings)
         await _meter(
             metering.Usage(
                 id=usage_id,
@@ -92,53 +105,50 @@ async def create_embeddings(
                 requested_at=requested_at,
             )
         )
-    return Embeddings(
-        model=model,
-        vectors=vectors,
-        token_count=batch.token_count,
-        truncated=batch.truncated,
-        standing=reservation.standing,
-    )
+    return answer
 
 
 @asynccontextmanager
 async def _reserved(
     redis: Redis, caller: Caller, model: Model, batch: TokenBatch, usage_id: uuid.UUID
 ) -> AsyncIterator[rate_limits.Reservation]:
-    """Hold the request's share of the limits; give it back unless the block succeeds."""
+    """Hold the request's share of the limits; give it back unless the block succeeds.
+
+    A client that hangs up cancels the request at any moment. The share is known beforehand, so it
+    is given back also when the script may have run and its answer was not awaited.
+    """
+    share = rate_limits.Share(
+        id=usage_id,
+        subject=f"{caller.identity.attachment_id}:{model.id}",
+        tokens=batch.token_count,
+    )
     try:
-        reservation = await rate_limits.reserve(
-            redis,
-            subject=f"{caller.identity.attachment_id}:{model.id}",
-            reservation_id=usage_id,
-            tokens=batch.token_count,
-            limits=caller.limits,
-        )
-    except RedisError as error:
-        raise LimiterUnavailable from error
-    try:
-        yield reservation
-    except BaseException:
-        # A client that hangs up cancels this task: the share is given back all the same.
-        await asyncio.shield(_give_back(redis, reservation))
+        yield await rate_limits.reserve(redis, share, caller.limits)
+    except (rate_limits.RateLimitExceeded, rate_limits.RequestExceedsLimit):
+        raise  # nothing was taken
+    except BaseException as error:
+        await asyncio.shield(_give_back(redis, share))
+        if isinstance(error, RedisError):
+            raise LimiterUnavailable from error
         raise
 
 
-async def _give_back(redis: Redis, reservation: rate_limits.Reservation) -> None:
+async def _give_back(redis: Redis, share: rate_limits.Share) -> None:
     try:
-        await rate_limits.give_back(redis, reservation)
+        await rate_limits.give_back(redis, share)
     except RedisError:
-        logger.exception("could not give back reservation %s; it lapses by itself", reservation.id)
+        logger.exception("could not give back reservation %s; it lapses by itself", share.id)
 
 
 async def _meter(usage: metering.Usage) -> None:
     recording = asyncio.ensure_future(run_in_database_thread(_record_durably, usage))
     try:
-        await asyncio.shield(recording)
-    except asyncio.CancelledError:
-        # The client hung up while its row was being written: too late, the request counts. Giving
-        # its reservation back now would let the limiter and the ledger disagree.
-        await recording
+        try:
+            await asyncio.shield(recording)
+        except asyncio.CancelledError:
+            # The client hung up while its row was being written: too late, the request counts.
+            # Giving its share back now would let the limiter and the ledger disagree.
+            await recording
     except DatabaseError as error:
         raise LedgerUnavailable from error
 

@@ -3,7 +3,7 @@
 import math
 
 from billing.rate_limits import RateLimitExceeded, RequestExceedsLimit
-from inference.authentication import InvalidKey, MissingKey
+from inference.authentication import InvalidKey, KeysUnavailable, MissingKey
 from inference.catalogue import InputTooLong, TooManyInputs, UnknownModel
 from inference.dispatch import EncodeFailed, WorkerUnavailable
 from inference.embeddings import LedgerUnavailable, LimiterUnavailable
@@ -94,9 +94,11 @@ def error_response(error: Exception) -> Response:
                 f"The model {error.model_id} cannot answer now: {error}. Nothing was billed.",
                 error.retry_after_s,
             )
-        case LimiterUnavailable() | LedgerUnavailable():
+        case LimiterUnavailable() | LedgerUnavailable() | KeysUnavailable():
             return _unavailable(
-                "The service cannot meter requests now, so it serves none. Nothing was billed.", 5
+                "The service cannot check keys or meter requests now, so it serves none. Nothing "
+                "was billed.",
+                5,
             )
         case EncodeFailed():
             return _error(
@@ -106,9 +108,7 @@ def error_response(error: Exception) -> Response:
                 code="model_error",
             )
         case _:
-            return _error(
-                500, "Something went wrong on our side. Nothing was billed.", kind="server_error"
-            )
+            return _error(500, "Something went wrong on our side.", kind="server_error")
 
 
 def _rate_limited(error: RateLimitExceeded) -> Response:

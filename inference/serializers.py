@@ -9,7 +9,11 @@ import msgspec
 from inference.catalogue import INPUT_TYPES, Model
 from inference.embeddings import Embeddings, EmbeddingsRequest
 
+# An error quotes what was sent, but not all of it.
+SHOWN_MAX_CHARACTERS = 50
+SHOWN_MAX_NAMES = 5
 ENCODING_FORMATS = ("raw", "float", "base64")
+EncodingFormat = Literal["float", "base64"]
 PARAMETERS = ("model", "input", "input_type", "encoding_format", "user")
 
 
@@ -26,7 +30,7 @@ class InvalidRequest(Exception):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParsedBody:
     request: EmbeddingsRequest
-    encoding_format: Literal["float", "base64"]
+    encoding_format: EncodingFormat
 
 
 def parse_embeddings_body(body: bytes) -> ParsedBody:
@@ -52,14 +56,15 @@ def _fields(body: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
     if not isinstance(fields, dict):
         raise InvalidRequest(f"The body must be a JSON object, not {_kind(fields)}.")
-    unknown = sorted(set(fields) - set(PARAMETERS))
+    given = {name: value for name, value in fields.items() if value is not None}
+    unknown = [name[:SHOWN_MAX_CHARACTERS] for name in given if name not in PARAMETERS]
     if unknown:
-        names = ", ".join(repr(name) for name in unknown)
+        names = ", ".join(repr(name) for name in unknown[:SHOWN_MAX_NAMES])
         allowed = ", ".join(PARAMETERS)
         raise InvalidRequest(
             f"Unknown parameter: {names}. Allowed: {allowed}.", unknown[0], "unknown_parameter"
         )
-    return {name: value for name, value in fields.items() if value is not None}
+    return given
 
 
 def _required_string(fields: dict[str, Any], name: str) -> str:
@@ -101,7 +106,7 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def render_embeddings(embeddings: Embeddings, encoding_format: Literal["float", "base64"]) -> bytes:
+def render_embeddings(embeddings: Embeddings, encoding_format: EncodingFormat) -> bytes:
     """OpenAI's embedding list. Floats are printed so that both formats decode to the same values;
     base64 is of little-endian float32."""
     vectors: list[Any]
@@ -154,4 +159,4 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return repr(value[:50]) if isinstance(value, str) else _kind(value)
+    return repr(value[:SHOWN_MAX_CHARACTERS]) if isinstance(value, str) else _kind(value)

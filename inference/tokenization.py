@@ -5,6 +5,7 @@ The number of ids made here is what is limited, computed and billed.
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,10 @@ from inference.catalogue import Model
 
 # Below this, tokenising takes less time than handing the work to a thread and back.
 INLINE_MAX_CHARACTERS = 2_000
+
+
+# How many requests tokenise at once; the others wait, and their memory with them.
+_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -55,15 +60,22 @@ def _load_tokenizer(file: Path, context_tokens: int) -> Tokenizer:
 def tokenize_now(model: Model, texts: Sequence[str], input_type: str) -> TokenBatch:
     """Token ids of `texts`, each with the model's prompt for `input_type` and special tokens."""
     prompt = model.prompts.get(input_type, "")
-    encodings = load_tokenizer(model).encode_batch_fast([prompt + text for text in texts])
-    lengths = np.fromiter((len(e) for e in encodings), dtype=np.int32, count=len(encodings))
-    ids = np.concatenate([np.asarray(e.ids, dtype=np.int32) for e in encodings])
-    truncated = tuple(i for i, e in enumerate(encodings) if e.overflowing)
-    return TokenBatch(ids=ids, lengths=lengths, truncated=truncated)
+    tokenizer = load_tokenizer(model)
+    parts: list[NDArray[np.int32]] = []
+    truncated: list[int] = []
+    for index, text in enumerate(texts):
+        # One by one: an encoding holds much more than the ids, also of what is cut off.
+        (encoding,) = tokenizer.encode_batch_fast([prompt + text])
+        parts.append(np.asarray(encoding.ids, dtype=np.int32))
+        if encoding.overflowing:
+            truncated.append(index)
+    lengths = np.fromiter(map(len, parts), dtype=np.int32, count=len(parts))
+    return TokenBatch(ids=np.concatenate(parts), lengths=lengths, truncated=tuple(truncated))
 
 
 async def tokenize(model: Model, texts: Sequence[str], input_type: str) -> TokenBatch:
     """`tokenize_now`, off the event loop when there is much to do (the tokenizer drops the GIL)."""
     if sum(map(len, texts)) <= INLINE_MAX_CHARACTERS:
         return tokenize_now(model, texts, input_type)
-    return await asyncio.to_thread(tokenize_now, model, texts, input_type)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_threads, tokenize_now, model, texts, input_type)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from django.conf import settings
 from redis.asyncio import Redis
@@ -11,7 +12,7 @@ from inference import presence
 from inference.authentication import authenticate
 from inference.catalogue import installed_models
 from inference.dispatch import Dispatcher
-from inference.embeddings import create_embeddings
+from inference.embeddings import Embeddings, create_embeddings
 from inference.http import (
     Receive,
     Response,
@@ -22,7 +23,12 @@ from inference.http import (
     unless_disconnected,
 )
 from inference.rate_limit_headers import rate_limit_headers
-from inference.serializers import parse_embeddings_body, render_embeddings, render_model
+from inference.serializers import (
+    EncodingFormat,
+    parse_embeddings_body,
+    render_embeddings,
+    render_model,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +56,7 @@ async def post_embeddings(request: Request) -> Response:
         timeout_s=settings.REQUEST_TIMEOUT_S,
     )
     parsed = parse_embeddings_body(body)
-    embeddings = await unless_disconnected(
+    return await unless_disconnected(
         request.receive,
         create_embeddings(
             parsed.request,
@@ -59,12 +65,16 @@ async def post_embeddings(request: Request) -> Response:
             deadline_at=deadline_at,
             redis=request.redis,
             dispatcher=request.dispatcher,
+            render=partial(_render, encoding_format=parsed.encoding_format),
         ),
     )
+
+
+def _render(embeddings: Embeddings, *, encoding_format: EncodingFormat) -> Response:
     headers = rate_limit_headers(embeddings.standing)
     if embeddings.truncated:
         headers["x-truncated-inputs"] = ",".join(map(str, embeddings.truncated))
-    return Response(body=render_embeddings(embeddings, parsed.encoding_format), headers=headers)
+    return Response(body=render_embeddings(embeddings, encoding_format), headers=headers)
 
 
 async def list_models(request: Request) -> Response:

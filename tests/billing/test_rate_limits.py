@@ -14,6 +14,7 @@ from billing.rate_limits import (
     RateLimitExceeded,
     RequestExceedsLimit,
     Reservation,
+    Share,
     give_back,
 )
 
@@ -33,13 +34,8 @@ def reserve(redis: Redis) -> Reserve:
     async def reserve(
         tokens: int = 1, *, subject: str = "s", requests: int = 5, limit: int = 100
     ) -> Reservation:
-        return await rate_limits.reserve(
-            redis,
-            subject=subject,
-            reservation_id=uuid.uuid4(),
-            tokens=tokens,
-            limits=Limits(requests=requests, tokens=limit),
-        )
+        share = Share(id=uuid.uuid4(), subject=subject, tokens=tokens)
+        return await rate_limits.reserve(redis, share, Limits(requests=requests, tokens=limit))
 
     return reserve
 
@@ -83,11 +79,27 @@ async def test_subjects_do_not_share_limits(reserve: Reserve) -> None:
 async def test_what_is_given_back_can_be_reserved_again_once(
     redis: Redis, reserve: Reserve
 ) -> None:
-    reservation = await reserve(100)
-    assert await give_back(redis, reservation)
-    assert not await give_back(redis, reservation)
+    share = (await reserve(100)).share
+    assert await give_back(redis, share)
+    assert not await give_back(redis, share)
     standing = (await reserve(100)).standing
     assert (standing.used_requests, standing.used_tokens) == (1, 100)
+
+
+async def test_reserving_a_share_again_changes_nothing(redis: Redis) -> None:
+    share = Share(id=uuid.uuid4(), subject="s", tokens=60)
+    limits = Limits(requests=5, tokens=100)
+    for _ in range(2):
+        standing = (await rate_limits.reserve(redis, share, limits)).standing
+        assert (standing.used_requests, standing.used_tokens) == (1, 60)
+    assert await give_back(redis, share)
+    other = Share(id=uuid.uuid4(), subject="s", tokens=100)
+    assert (await rate_limits.reserve(redis, other, limits)).standing.used_tokens == 100
+
+
+async def test_no_requests_allowed_means_none(reserve: Reserve) -> None:
+    with pytest.raises(RateLimitExceeded):
+        await reserve(requests=0)
 
 
 async def test_concurrent_requests_never_exceed_the_limit(reserve: Reserve) -> None:
