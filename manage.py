@@ -10,9 +10,22 @@ VENV = Path(__file__).resolve().parent / ".venv"
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    from django.core.management import execute_from_command_line
+    try:
+        from django.core.management import execute_from_command_line
+    except ModuleNotFoundError:
+        sys.exit("Annex is not installed: run `make up` once.")
+    from django.db import OperationalError
+    from environs import EnvError
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except EnvError as error:
+        sys.exit(f"{error}. `make up` sets what is needed; see docs/configuration.md.")
+    except OperationalError as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        sys.exit(
+            f"The database cannot be reached ({reason}). Is Annex running? `make up` starts it."
+        )
 
 
 if __name__ == "__main__":

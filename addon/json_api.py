@@ -5,20 +5,35 @@ plain `application/json`, curl `*/*`. None of them is ever answered 406.
 """
 
 import json
+import logging
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
 from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
+from rest_framework.response import Response
+
+logger = logging.getLogger(__name__)
 
 Json = Mapping[str, object]
 
 BODY_MAX_BYTES = 4_000_000
+
+
+def unavailable(error: Exception) -> Response | None:
+    """The answer when the database cannot be reached; its own words are for the log only."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return None
+    logger.error("the database cannot be reached", exc_info=error)
+    message = "The service is not available at the moment. Please try again."
+    body = {"id": "service_unavailable", "message": message}
+    return Response(body, status=503, headers={"Retry-After": "5"})
 
 
 class AlwaysJson(BaseContentNegotiation):

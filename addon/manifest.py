@@ -44,26 +44,6 @@ class Manifest:
     sso_url: str | None = None
     attachment_credentials: bool = False
 
-    def to_json(self) -> dict[str, object]:
-        """The manifest as `parse_manifest` reads it."""
-        production = {"base_url": self.base_url}
-        api: dict[str, object] = {
-            "version": "3",
-            "password": self.password,
-            "regions": list(self.regions),
-            "requires": list(self.requires),
-            "config_vars_prefix": self.config_vars_prefix,
-            "config_vars": list(self.config_vars),
-            "production": production,
-        }
-        if self.sso_salt is not None:
-            api["sso_salt"] = self.sso_salt
-        if self.sso_url is not None:
-            production["sso_url"] = self.sso_url
-        if self.attachment_credentials:
-            api["annex"] = {"attachment_credentials": True}
-        return {"id": self.id, "name": self.name, "api": api}
-
 
 def parse_manifest(document: object) -> Manifest:
     """Raises InvalidManifest, which names the first wrong field and what it may be."""

@@ -20,6 +20,7 @@ class PlanAdmin(ReadOnly, admin.ModelAdmin[Plan]):
         "model_id",
     ]
     list_filter = ["service_name", "is_visible", "is_metered"]
+    ordering = ["service_name", "slug"]
     search_fields = ["service_name", "slug", "human_name"]
 
 
@@ -37,5 +38,7 @@ class UsageEventAdmin(ReadOnly, admin.ModelAdmin[UsageEvent]):
     ]
     list_filter = ["stored_at", "model_id", "plan_name"]
     search_fields = ["=request_id", "app_name", "attachment_name", "=resource_id", "=attachment_id"]
+    ordering = ["-stored_at"]
+    readonly_fields = ["stored_at"]
     date_hierarchy = "stored_at"
     show_full_result_count = False  # counting a large ledger is slow

@@ -88,6 +88,11 @@ class _Server:
         self._guard.watch_process(self._process.pid, self.stop_signal)
         self._wait_until(self._answers, self._process, offset)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server was started and runs no more."""
+        return self._process is not None and self._process.poll() is not None
+
     def stop(self) -> None:
         """Stop the server, or make a start in progress give up; safe to call at any time."""
         self._abandoned.set()
@@ -339,6 +344,10 @@ class EmbeddedServers:
     def wait_for_database(self) -> None:
         """Return when PostgreSQL answers; raises what its start raised."""
         self._wait_for(self._postgres)
+
+    def find_ended(self) -> _Server | None:
+        """A server that was started and runs no more."""
+        return next((server for server in self._running_order() if server.has_ended), None)
 
     def stop(self) -> None:
         """Stop both, Valkey first, whatever state they are in; safe to call twice."""

@@ -1,10 +1,12 @@
 """Owns the two people whom `make up` makes: the first account, and the operator of the admin."""
 
+from itertools import chain, count
+
 from django.contrib.auth import get_user_model
 
 from addon.platform.accounts import create_account, find_account
 from addon.platform.authorizations import create_authorization
-from addon.platform.models import Account, Authorization
+from addon.platform.models import Account, App, Authorization
 
 OPERATOR = "operator"
 
@@ -25,8 +27,20 @@ def ensure_account(email: str) -> str:
     return find_api_key(account) or create_authorization(account, "make up").access_token
 
 
-def ensure_operator(password: str) -> None:
-    """Make the superuser `operator`; one that is there keeps the password it has."""
+def ensure_operator(password: str) -> bool:
+    """Make the superuser `operator`; one that is there keeps the password it has.
+
+    Whether `password` is the one that it has.
+    """
     users = get_user_model().objects
-    if not users.filter(username=OPERATOR).exists():
-        users.create_superuser(OPERATOR, password=password)
+    operator = users.filter(username=OPERATOR).first()
+    if operator is None:
+        operator = users.create_superuser(OPERATOR, password=password)
+    return operator.check_password(password)
+
+
+def free_app_name(wanted: str) -> str:
+    """`wanted`, or with the first number behind it that makes a name no app has."""
+    taken = set(App.objects.filter(destroyed_at=None).values_list("name", flat=True))
+    candidates = chain([wanted], (f"{wanted}-{number}" for number in count(2)))
+    return next(name for name in candidates if name not in taken)

@@ -39,6 +39,8 @@ _SERVED_OVER_TLS = PUBLIC_URL.startswith("https://")
 ADDON_SERVICE_NAME: str = env.str("ADDON_SERVICE_NAME", "heroku-inference")
 MODEL_CATALOGUE: Path = env.path("MODEL_CATALOGUE", BASE_DIR / "inference" / "catalogue.toml")
 
+ACCOUNT_EMAIL: str = env.str("ACCOUNT_EMAIL", "dev@example.com")
+
 # The embeddings request path
 REQUEST_TIMEOUT_S: float = env.float("REQUEST_TIMEOUT_S", 25.0)
 REQUEST_BODY_MAX_BYTES: int = env.int("REQUEST_BODY_MAX_BYTES", 20_000_000)
@@ -94,7 +96,7 @@ TEMPLATES = [
 ]
 
 DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", 8)
-DATABASES = {"default": dj_database_url.parse(env.str("DATABASE_URL"))}
+DATABASES = {"default": dj_database_url.parse(env.str("DATABASE_URL"), conn_health_checks=True)}
 # Under ASGI each request has a thread of its own, so connections are pooled rather than kept by
 # thread. A pool also bounds how many connections a process may open.
 DATABASES["default"]["OPTIONS"] = {
@@ -115,7 +117,11 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(
     (VAR_DIR if VAR_DIR.is_dir() else Path(gettempdir())) / "celerybeat-schedule"
 )
 CELERY_BEAT_SCHEDULE = {
-    "addon.platform.reconcile": {"task": "addon.platform.reconcile", "schedule": 15.0},
+    "addon.platform.reconcile": {
+        "task": "addon.platform.reconcile",
+        "schedule": 15.0,
+        "options": {"expires": 15.0},  # with no worker, rounds must not pile up
+    },
 }
 
 REST_FRAMEWORK = {
@@ -158,6 +164,11 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "httpx": {"level": "WARNING"},
+        # A client's mistake is no event of ours; Django would warn of each, some with a traceback.
+        "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        # What it warns of ends in an exception, which is reported once.
+        "psycopg.pool": {"level": "ERROR"},
         # Two lines a task would be more than the requests themselves log.
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},

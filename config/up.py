@@ -22,7 +22,6 @@ from errno import EADDRINUSE, ENOSPC
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 from config import var_environment
 from config.embedded_servers import EmbeddedServerFailed, EmbeddedServers
@@ -49,10 +48,12 @@ class Stopped(BaseException):
 
 @dataclass(frozen=True, kw_only=True)
 class FirstAccount:
-    """The account whose key is printed."""
+    """The account whose key is printed, and what else the last lines say."""
 
     email: str
     api_key: str
+    app_name: str
+    operator_password: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +83,6 @@ def main() -> int:
     except (CannotStart, EmbeddedServerFailed) as error:
         print(f"Annex: {error}", file=sys.stderr)
     except OSError as error:
-        if error.errno != ENOSPC and not isinstance(error, PermissionError):
-            raise
         print(f"Annex: {_explain(error)}", file=sys.stderr)
     return 1
 
@@ -120,13 +119,13 @@ def _serve(place: Place) -> NoReturn:
         for name in ("web", "worker", "beat"):
             _start(processes, name)
         _step(6, "Waiting for the web process and the model")
-        _wait_until_ready(place, processes)
+        _wait_until_ready(place, processes, servers)
         _write_environment(place, secrets, account)
         _say(_how_to_use(place, account))
         processes.show()
         while True:
             processes.pump(1.0)
-            _require_alive(processes)
+            _require_alive(processes, servers)
     finally:
         _stop(processes, servers, guard)
 
@@ -247,6 +246,8 @@ def _prepare_database(email: str) -> FirstAccount:
     from django.core.management import CommandError
     from django.db import Error
 
+    from addon.manifest import InvalidManifest
+
     try:
         django.setup()
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # each attempt is a warning
@@ -254,8 +255,9 @@ def _prepare_database(email: str) -> FirstAccount:
     except Error as error:
         _blame_full_disk(Path(os.environ["VAR_DIR"]))
         raise CannotStart(f"the database does not work: {_first_line(error)}") from error
-    except (CommandError, ImproperlyConfigured) as error:
-        raise CannotStart(_first_line(error)) from error
+    except (CommandError, ImproperlyConfigured, InvalidManifest, ValueError) as error:
+        # ValueError: what environs and dj_database_url raise for a variable they cannot read.
+        raise CannotStart(f"the settings do not work: {_first_line(error)}") from error
 
 
 def _fill_database(email: str) -> FirstAccount:
@@ -272,8 +274,10 @@ def _fill_database(email: str) -> FirstAccount:
     call_command("sync_catalogue", verbosity=0)
     _step(4, f"First account ({email}) and operator")
     try:
-        first_account.ensure_operator(os.environ["OPERATOR_PASSWORD"])
+        password = os.environ["OPERATOR_PASSWORD"]
+        is_current = first_account.ensure_operator(password)
         api_key = first_account.ensure_account(email)
+        app_name = first_account.free_app_name("shop")
     except InvalidEmail as error:
         raise CannotStart(f"ACCOUNT_EMAIL: {error}.") from None
     except InvalidToken:
@@ -281,14 +285,19 @@ def _fill_database(email: str) -> FirstAccount:
             "ENCRYPTION_KEYS are not those that the database was written with."
         ) from None
     connections.close_all()
-    return FirstAccount(email=email, api_key=api_key)
+    return FirstAccount(
+        email=email,
+        api_key=api_key,
+        app_name=app_name,
+        operator_password=f"password {password}" if is_current else "with the password you set",
+    )
 
 
 def _start(processes: Processes, name: str) -> None:
     processes.start(name, read_procfile(ROOT / "Procfile")[name], os.environ, ROOT)
 
 
-def _wait_until_ready(place: Place, processes: Processes) -> None:
+def _wait_until_ready(place: Place, processes: Processes, servers: EmbeddedServers) -> None:
     """Return when a web process answers and a worker has a model loaded."""
     ready = threading.Event()
     probe = threading.Thread(target=_probe, args=(place, ready), daemon=True)
@@ -297,7 +306,7 @@ def _wait_until_ready(place: Place, processes: Processes) -> None:
     patience_s = SAY_WHY_IT_TAKES_SO_LONG_AFTER_S
     while not ready.is_set():
         processes.pump(0.05)
-        _require_alive(processes)
+        _require_alive(processes, servers)
         if time.monotonic() - started_at > patience_s:
             patience_s += SAY_WHY_IT_TAKES_SO_LONG_AFTER_S
             _say(f"Still waiting after {time.monotonic() - started_at:.0f} s: see {processes.log}")
@@ -305,16 +314,10 @@ def _wait_until_ready(place: Place, processes: Processes) -> None:
 
 def _probe(place: Place, ready: threading.Event) -> None:
     """Ask GET /healthz until it tells of a worker; http.client, because it knows no proxies."""
-    public = urlsplit(os.environ.get("PUBLIC_URL") or place.url)
-    allowed = (os.environ.get("ALLOWED_HOSTS") or "").split(",")[0]
-    headers = {
-        "Host": allowed if allowed.strip(".*") else public.netloc,
-        "X-Forwarded-Proto": public.scheme,
-    }
     while not ready.is_set():
         connection = http.client.HTTPConnection(place.probe_host, place.port, timeout=5)
         try:
-            connection.request("GET", "/healthz?workers=1", headers=headers)
+            connection.request("GET", "/healthz")
             response = connection.getresponse()
             body = json.loads(response.read()) if response.status == 200 else {}
         except (OSError, http.client.HTTPException, ValueError):
@@ -326,7 +329,12 @@ def _probe(place: Place, ready: threading.Event) -> None:
         time.sleep(0.1)
 
 
-def _require_alive(processes: Processes) -> None:
+def _require_alive(processes: Processes, servers: EmbeddedServers) -> None:
+    server = servers.find_ended()
+    if server is not None:
+        raise CannotStart(
+            f"{server.name} has ended, so everything is stopped; its log is {server.log}"
+        )
     ended = processes.find_ended()
     if ended is None:
         return
@@ -343,23 +351,27 @@ def _require_alive(processes: Processes) -> None:
 def _write_environment(place: Place, secrets: Mapping[str, str], account: FirstAccount) -> None:
     """Leave what `./manage.py` in a second terminal and `make demo` need."""
     addresses = ("DATABASE_URL", "REDIS_URL", "PORT", "PUBLIC_URL")
-    values = dict(secrets)
-    values.update({name: os.environ[name] for name in addresses if name in os.environ})
-    values.update(HEROKU_HOST=place.url, HEROKU_API_KEY=account.api_key)
+    # From the environment: what the user has set is what the database is written with.
+    values = {name: os.environ[name] for name in (*secrets, *addresses) if name in os.environ}
+    values.update(
+        ACCOUNT_EMAIL=account.email, HEROKU_HOST=place.url, HEROKU_API_KEY=account.api_key
+    )
     var_environment.write(place.var, values)
 
 
 def _how_to_use(place: Place, account: FirstAccount) -> str:
     """What is printed when all is ready; its last three lines are there to be pasted."""
+    app = account.app_name
+    plan = f"{os.environ.get('ADDON_SERVICE_NAME') or 'heroku-inference'}:standard"
     return f"""
 Annex is ready at {place.url} (Ctrl-C stops it).
-Operator: {place.url}/admin/ as `operator`, password {os.environ["OPERATOR_PASSWORD"]}
+Operator: {place.url}/admin/ as `operator`, {account.operator_password}
 Paste into a second terminal, where the Heroku CLI is (npm install --global heroku):
 
 {as_exports(heroku_env(place.url, account.api_key))}
-heroku apps:create shop && heroku addons:create heroku-inference:standard -a shop --as EMBEDDING
-curl $(heroku config:get EMBEDDING_URL -a shop)/v1/embeddings -H "Authorization: Bearer \
-$(heroku config:get EMBEDDING_KEY -a shop)" -d '{{"model":"all-minilm-l6-v2","input":"Hello"}}'
+heroku apps:create {app} && heroku addons:create {plan} -a {app} --as EMBEDDING
+curl $(heroku config:get EMBEDDING_URL -a {app})/v1/embeddings -H "Authorization: Bearer \
+$(heroku config:get EMBEDDING_KEY -a {app})" -d '{{"model":"all-minilm-l6-v2","input":"Hello"}}'
 """
 
 
@@ -382,7 +394,9 @@ def _first_line(error: Exception) -> str:
 def _explain(error: OSError) -> str:
     if error.errno == ENOSPC:
         return f"the disk is full{f' ({error.filename})' if error.filename else ''}."
-    return f"may not use {error.filename}: does it belong to another user (was this run as root)?"
+    if isinstance(error, PermissionError):
+        return f"may not use {error.filename}: does it belong to another user, such as root?"
+    return f"cannot use {error.filename or 'the disk'}: {error.strerror or error}."
 
 
 def _raise_on_stop_signals() -> None:

@@ -5,6 +5,7 @@ The inference routes are not here: config.asgi serves them before Django sees th
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from config.views import welcome
 
@@ -14,6 +15,7 @@ admin.site.index_title = "Operator"
 
 urlpatterns = [
     path("", welcome),
+    path("admin", RedirectView.as_view(url="/admin/")),  # APPEND_SLASH is off for the APIs
     path("admin/", admin.site.urls),
     path("heroku/", include("addon.provider.urls")),
     path("", include("addon.platform.urls")),

@@ -9,6 +9,7 @@ import base64
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from errno import EINVAL
 from pathlib import Path
 
 FILE_NAME = "environment"
@@ -27,11 +28,14 @@ SECRETS: Mapping[str, Callable[[], str]] = {
 
 
 def read(var: Path) -> dict[str, str]:
-    """What the file says; empty before the first start."""
+    """What the file says; empty before the first start. Raises OSError if it says nothing."""
+    path = var / FILE_NAME
     try:
-        text = (var / FILE_NAME).read_text()
+        text = path.read_text()
     except FileNotFoundError:
         return {}
+    except UnicodeDecodeError as error:
+        raise OSError(EINVAL, "it is not text; restore it from a backup", str(path)) from error
     lines = (line for line in text.splitlines() if "=" in line and not line.startswith("#"))
     return dict(line.split("=", 1) for line in lines)
 

@@ -6,8 +6,4 @@ from django.shortcuts import render
 
 
 def welcome(request: HttpRequest) -> HttpResponse:
-    return render(
-        request,
-        "welcome.html",
-        {"public_url": settings.PUBLIC_URL, "service_name": settings.ADDON_SERVICE_NAME},
-    )
+    return render(request, "welcome.html", {"service_name": settings.ADDON_SERVICE_NAME})

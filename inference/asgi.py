@@ -6,17 +6,20 @@ import uuid
 
 from celery import Celery
 from django.conf import settings
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from inference.catalogue import installed_models
 from inference.dispatch import Dispatcher
-from inference.errors import MethodNotAllowed, error_response
-from inference.http import ASGIApplication, ClientDisconnected, Receive, Response, Scope, Send
+from inference.errors import error_response
+from inference.http import ASGIApplication, Receive, Response, Scope, Send
 from inference.tokenization import load_tokenizer
-from inference.urls import ROUTES
-from inference.views import Request, View
+from inference.urls import find_view, is_ours
+from inference.views import Request
 
 logger = logging.getLogger(__name__)
+
+REDIS_CONNECTIONS = 32
+REDIS_POOL_TIMEOUT_S = 10
 
 
 class InferenceApplication:
@@ -31,14 +34,18 @@ class InferenceApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["type"] == "http" and (views := ROUTES.get(scope["path"])) is not None:
-            await self._serve(views, scope, receive, send)
+        elif scope["type"] == "http" and is_ours(scope["path"]):
+            await self._serve(scope, receive, send)
         else:
             await self._otherwise(scope, receive, send)
 
     async def start(self) -> None:
         """Connect, and load what the first request would otherwise wait for."""
-        self._redis = Redis.from_url(settings.REDIS_URL)
+        # A pool that makes callers wait: the plain one fails them when its connections are taken.
+        pool = BlockingConnectionPool.from_url(
+            settings.REDIS_URL, max_connections=REDIS_CONNECTIONS, timeout=REDIS_POOL_TIMEOUT_S
+        )
+        self._redis = Redis(connection_pool=pool)
         self._dispatcher = Dispatcher(redis=self._redis, celery=self._celery)
         self._dispatcher.start()
         for model in installed_models().values():
@@ -47,6 +54,7 @@ class InferenceApplication:
     async def stop(self) -> None:
         await self._dispatcher.stop()
         await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -56,9 +64,7 @@ class InferenceApplication:
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _serve(
-        self, views: dict[str, View], scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request = Request(
             id=str(uuid.uuid4()),
@@ -67,11 +73,7 @@ class InferenceApplication:
             redis=self._redis,
             dispatcher=self._dispatcher,
         )
-        try:
-            response = await self._respond(views, request)
-        except ClientDisconnected:
-            logger.info("request %s: the client hung up", request.id)
-            return
+        response = await self._respond(request)
         elapsed_ms = (time.perf_counter() - started) * 1000
         headers = {
             **response.headers,
@@ -90,18 +92,14 @@ class InferenceApplication:
             elapsed_ms,
         )
 
-    async def _respond(self, views: dict[str, View], request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response:
         try:
-            view = views.get(request.scope["method"])
-            if view is None:
-                raise MethodNotAllowed(request.scope["method"], ", ".join(views))
-            return await view(request)
-        except ClientDisconnected:
-            raise
+            return await find_view(request.scope)(request)
         except Exception as error:
             response = error_response(error)
             if response.status == 500:
                 logger.exception("request %s failed", request.id)
             elif response.status > 500:
-                logger.warning("request %s refused: %s", request.id, error)
+                cause = error.__cause__ or error
+                logger.warning("request %s refused: %s (%r)", request.id, error, cause)
             return response

@@ -9,6 +9,7 @@ import logging
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
@@ -25,6 +26,7 @@ from inference.tokenization import TokenBatch
 logger = logging.getLogger(__name__)
 
 TASK_MAX_REQUESTS = 64
+TASK_MAX_TOKENS = 4_096
 PRESENCE_CACHE_S = 0.5
 READ_BLOCK_S = 1.0
 READ_MAX_REPLIES = 256
@@ -140,8 +142,7 @@ class Dispatcher:
                 if waiting.request.id in self._waiting:  # else its client is gone
                     by_model[waiting.model.id].append(waiting)
             for model_id, group in by_model.items():
-                for start in range(0, len(group), TASK_MAX_REQUESTS):
-                    part = group[start : start + TASK_MAX_REQUESTS]
+                for part in _split(group):
                     await loop.run_in_executor(self._publisher, self._publish, model_id, part)
 
     def _publish(self, model_id: str, group: list[_Waiting]) -> None:
@@ -192,6 +193,21 @@ class Dispatcher:
             logger.info("dropped a late or repeated reply to request %s", reply.id)
             return
         waiting.future.set_result(reply)
+
+
+def _split(group: list[_Waiting]) -> Iterator[list[_Waiting]]:
+    """Tasks of a bounded size: replies leave a worker when their whole task is computed."""
+    part: list[_Waiting] = []
+    tokens = 0
+    for waiting in group:
+        size = len(waiting.request.ids) // 4
+        if part and (len(part) == TASK_MAX_REQUESTS or tokens + size > TASK_MAX_TOKENS):
+            yield part
+            part, tokens = [], 0
+        part.append(waiting)
+        tokens += size
+    if part:
+        yield part
 
 
 def _fail(future: "asyncio.Future[wire.EncodeReply]", error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,8 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import numpy as np
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError, connection
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -20,7 +22,7 @@ from billing import metering, rate_limits
 from inference.authentication import Caller
 from inference.catalogue import Model, check_inputs, get_model
 from inference.database import run_in_database_thread
-from inference.dispatch import Dispatcher
+from inference.dispatch import Dispatcher, WorkerUnavailable
 from inference.tokenization import TokenBatch, tokenize
 
 logger = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ async def create_embeddings(
     usage_id, requested_at = uuid7(), datetime.now(UTC)
     model = get_model(request.model_id)
     check_inputs(model, request.texts)
-    batch = await tokenize(model, request.texts, request.input_type)
+    batch = await _tokenize(model, request, deadline_at)
     async with _reserved(redis, caller, model, batch, usage_id) as reservation:
         vectors = await dispatcher.encode(
             model, batch, request_id=str(usage_id), deadline_at=deadline_at
@@ -106,6 +108,14 @@ async def create_embeddings(
             )
         )
     return answer
+
+
+async def _tokenize(model: Model, request: EmbeddingsRequest, deadline_at: float) -> TokenBatch:
+    try:
+        async with asyncio.timeout(max(0.0, deadline_at - time.time())):
+            return await tokenize(model, request.texts, request.input_type)
+    except TimeoutError:
+        raise WorkerUnavailable(model.id, "too much text waits to be tokenised") from None
 
 
 @asynccontextmanager

@@ -2,12 +2,22 @@
 
 import math
 
+from redis.exceptions import RedisError
+
 from billing.rate_limits import RateLimitExceeded, RequestExceedsLimit
 from inference.authentication import InvalidKey, KeysUnavailable, MissingKey
 from inference.catalogue import InputTooLong, TooManyInputs, UnknownModel
 from inference.dispatch import EncodeFailed, WorkerUnavailable
 from inference.embeddings import LedgerUnavailable, LimiterUnavailable
-from inference.http import BodyTooLarge, BodyTooSlow, Response, json_response
+from inference.http import (
+    BodyTooLarge,
+    BodyTooSlow,
+    ClientDisconnected,
+    Response,
+    UnknownPath,
+    UnsupportedEncoding,
+    json_response,
+)
 from inference.rate_limit_headers import rate_limit_headers
 from inference.serializers import InvalidRequest
 
@@ -82,6 +92,27 @@ def error_response(error: Exception) -> Response:
                 code="body_too_slow",
                 headers={"connection": "close"},
             )
+        case UnsupportedEncoding():
+            return _error(
+                415,
+                f"Content-Encoding {str(error)[:50]!r} is not supported: send the body as it is.",
+                code="unsupported_encoding",
+            )
+        case UnknownPath():
+            return _error(
+                404,
+                f"There is nothing at {str(error)[:100]!r}. There are POST /v1/embeddings and "
+                "GET /v1/models.",
+                code="unknown_path",
+            )
+        case ClientDisconnected():
+            # Mostly nobody reads this; a client that only ended its sending does.
+            return _error(
+                499,
+                "The request was ended before it was answered. Nothing was billed.",
+                code="client_disconnected",
+                headers={"connection": "close"},
+            )
         case MethodNotAllowed():
             return _error(
                 405,
@@ -94,10 +125,10 @@ def error_response(error: Exception) -> Response:
                 f"The model {error.model_id} cannot answer now: {error}. Nothing was billed.",
                 error.retry_after_s,
             )
-        case LimiterUnavailable() | LedgerUnavailable() | KeysUnavailable():
+        case LimiterUnavailable() | LedgerUnavailable() | KeysUnavailable() | RedisError():
             return _unavailable(
-                "The service cannot check keys or meter requests now, so it serves none. Nothing "
-                "was billed.",
+                "The service cannot check keys or meter requests now, so it serves none. "
+                "Nothing was billed.",
                 5,
             )
         case EncodeFailed():

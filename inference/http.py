@@ -30,8 +30,16 @@ class BodyTooSlow(Exception):
     """The request's body did not arrive in time."""
 
 
+class UnsupportedEncoding(Exception):
+    """The body is compressed."""
+
+
+class UnknownPath(Exception):
+    """There is no such route."""
+
+
 class ClientDisconnected(Exception):
-    """Nobody is there to answer any more."""
+    """The client hung up, or ended its request early."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,11 +47,10 @@ class Response:
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    content_type: str = "application/json"
 
     async def send(self, send: Send) -> None:
         headers = {
-            "content-type": self.content_type,
+            "content-type": "application/json",
             "content-length": str(len(self.body)),
             **self.headers,
         }
@@ -77,6 +84,9 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, timeout_s
 
 
 async def _read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+    encoding = find_header(scope, b"content-encoding")
+    if encoding not in (None, "", "identity"):
+        raise UnsupportedEncoding(encoding)
     declared = find_header(scope, b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > max_bytes:
         raise BodyTooLarge(max_bytes)

@@ -1,6 +1,7 @@
 """The OpenAI dialect of `POST /v1/embeddings`: a JSON body to a request, vectors to a JSON body."""
 
 import base64
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,7 +52,7 @@ def parse_embeddings_body(body: bytes) -> ParsedBody:
 
 def _fields(body: bytes) -> dict[str, Any]:
     try:
-        fields = msgspec.json.decode(body)
+        fields = msgspec.json.decode(body.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
     if not isinstance(fields, dict):

@@ -47,7 +47,6 @@ View = Callable[[Request], Awaitable[Response]]
 
 async def post_embeddings(request: Request) -> Response:
     """`POST /v1/embeddings`, the OpenAI dialect."""
-    deadline_at = time.time() + settings.REQUEST_TIMEOUT_S
     caller = await authenticate(find_header(request.scope, b"authorization"))
     body = await read_body(
         request.scope,
@@ -55,6 +54,7 @@ async def post_embeddings(request: Request) -> Response:
         max_bytes=settings.REQUEST_BODY_MAX_BYTES,
         timeout_s=settings.REQUEST_TIMEOUT_S,
     )
+    deadline_at = time.time() + settings.REQUEST_TIMEOUT_S
     parsed = parse_embeddings_body(body)
     return await unless_disconnected(
         request.receive,

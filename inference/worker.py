@@ -110,8 +110,9 @@ def _load_models(sender: Any, **_: object) -> None:
     """Load before the first task is taken, so that no request waits for weights."""
     for model_id in _served_model_ids(sender.app):
         started = time.perf_counter()
-        load_encoder(model_id)
-        logger.info("loaded %s in %.1f s", model_id, time.perf_counter() - started)
+        device = load_encoder(model_id).device
+        elapsed_s = time.perf_counter() - started
+        logger.info("loaded %s on %s in %.1f s", model_id, device, elapsed_s)
 
 
 @worker_ready.connect

@@ -25,7 +25,14 @@ class AccountAdmin(admin.ModelAdmin[Account]):
     list_display = ["email", "name", "created_at", "last_login"]
     list_filter = ["created_at"]
     search_fields = ["email", "name"]
-    readonly_fields = ["last_login"]
+    readonly_fields = ["created_at", "last_login"]
+    ordering = ["email"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # `manage.py create_account` makes one together with its key
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False  # it owns apps, and releases name it
 
 
 @admin.register(Authorization)
@@ -35,6 +42,7 @@ class AuthorizationAdmin(admin.ModelAdmin[Authorization]):
     list_display = ["description", "account", "created_at", "expires_at", "revoked_at"]
     list_filter = [("revoked_at", admin.EmptyFieldListFilter)]
     list_select_related = ["account"]
+    ordering = ["-created_at"]
     search_fields = ["description", "account__email"]
     exclude = ["access_token", "token_digest"]
     readonly_fields = ["account"]
@@ -48,6 +56,7 @@ class AppAdmin(ReadOnly, admin.ModelAdmin[App]):
     list_display = ["name", "owner", "region", "created_at", "released_at", "destroyed_at"]
     list_filter = ["region", ("destroyed_at", admin.EmptyFieldListFilter)]
     list_select_related = ["owner"]
+    ordering = ["name"]
     search_fields = ["id", "name", "owner__email"]
 
 
@@ -56,6 +65,7 @@ class ReleaseAdmin(ReadOnly, admin.ModelAdmin[Release]):
     list_display = ["app", "version", "description", "account", "created_at"]
     list_filter = ["created_at"]
     list_select_related = ["app", "account"]
+    ordering = ["-created_at"]
     search_fields = ["app__name", "description"]
 
 
@@ -64,6 +74,7 @@ class ConfigVarAdmin(ReadOnly, admin.ModelAdmin[ConfigVar]):
     list_display = ["name", "app", "attachment"]
     list_filter = [("attachment", admin.EmptyFieldListFilter)]
     list_select_related = ["app", "attachment__app"]
+    ordering = ["app__name", "name"]
     search_fields = ["name", "app__name"]
     exclude = ["value"]
 
@@ -74,6 +85,7 @@ class AddonServiceAdmin(ReadOnly, admin.ModelAdmin[AddonService]):
 
     list_display = ["name", "human_name", "base_url", "attachment_credentials", "state"]
     list_filter = ["state", "attachment_credentials"]
+    ordering = ["name"]
     search_fields = ["name", "human_name"]
     exclude = ["password"]
 
@@ -83,6 +95,7 @@ class AddonAdmin(ReadOnly, admin.ModelAdmin[Addon]):
     list_display = ["name", "app", "plan", "state", "attempts", "next_attempt_at", "last_error"]
     list_filter = ["state", "service", "plan"]
     list_select_related = ["app", "plan"]
+    ordering = ["-created_at"]
     search_fields = ["id", "name", "app__name", "provider_id"]
     exclude = ["resource_config"]
 
@@ -92,4 +105,5 @@ class AttachmentAdmin(ReadOnly, admin.ModelAdmin[Attachment]):
     list_display = ["name", "app", "addon", "state", "attempts", "next_attempt_at"]
     list_filter = ["state"]
     list_select_related = ["app", "addon"]
+    ordering = ["-created_at"]
     search_fields = ["id", "name", "app__name", "addon__name"]

@@ -47,7 +47,7 @@ def reserve(app: App, addon: Addon, wish: Wish, action: str, now: datetime) -> A
 
     Nothing is overwritten yet: that happens when the attachment's config vars have come. The caller
     holds the lock of `app`. `action` starts the sentence about an overwrite.
-    Raises InvalidAlias, AliasTaken, ConfigVarOwned, LastAttachment, ConfirmationRequired.
+    Raises InvalidAlias, AliasTaken, ConfigVarOwned, ConfirmationRequired.
     """
     attachment = Attachment(
         addon=addon,
@@ -66,8 +66,11 @@ def reserve(app: App, addon: Addon, wish: Wish, action: str, now: datetime) -> A
         raise AliasTaken(f"{addon.name} is already attached to {app.name} as {attachment.name}")
     user_vars = _user_vars(app, names, overwritten)
     if overwritten is not None or user_vars:
-        if overwritten is not None:
-            refuse_last(overwritten)
+        if overwritten is not None and is_last(overwritten):
+            raise AliasTaken(
+                f"{attachment.name} is the only name of {overwritten.addon.name} on {app.name}, "
+                "which would be left without one: choose another name with --as"
+            )
         if wish.confirm not in {app.name, str(app.id)}:
             raise ConfirmationRequired(app, _overwrites(action, overwritten, user_vars))
     attachment.save()
@@ -125,13 +128,12 @@ def find_attached(app: App, name: str) -> Attachment | None:
     return found.select_related("addon", "app").first()
 
 
-def refuse_last(attachment: Attachment) -> None:
-    """Raises LastAttachment for the only one on the owning app. The caller holds the app's lock."""
+def is_last(attachment: Attachment) -> bool:
+    """Whether its add-on has no other on the app that owns it. The caller holds the app's lock."""
     if attachment.app_id != attachment.addon.app_id:
-        return
+        return False
     on_owner = attachment.app.attachments.filter(addon_id=attachment.addon_id)
     # One that is about to be overwritten does not count.
     going = attachment.app.attachments.filter(state=AttachmentState.ATTACHING).values("name")
     staying = on_owner.filter(state=AttachmentState.ATTACHED).exclude(name__in=going)
-    if not staying.exclude(id=attachment.id).exists():
-        raise LastAttachment(attachment)
+    return not staying.exclude(id=attachment.id).exists()

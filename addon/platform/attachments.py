@@ -10,7 +10,7 @@ from django.db import transaction
 from addon.lifecycle import State
 from addon.platform import config_vars, provider_client
 from addon.platform.addons import AddonNotFound, AddonNotReady, resource_config
-from addon.platform.aliases import Wish, find_attached, refuse_last, reserve
+from addon.platform.aliases import LastAttachment, Wish, find_attached, is_last, reserve
 from addon.platform.heroku_apps import AppNotFound, lock_app
 from addon.platform.models import Account, Addon, App, Attachment, AttachmentState
 from addon.platform.provider_client import Accepted, Done, Gone, Refused, Reply, Uncertain
@@ -140,7 +140,8 @@ def detach(attachment: Attachment, account: Account, now: datetime) -> None:
     with transaction.atomic():
         app = lock_app(attachment.app_id)
         current = _get_current(attachment.id)
-        refuse_last(current)
+        if is_last(current):
+            raise LastAttachment(current)
         was_attached = current.state == AttachmentState.ATTACHED
         # One that is still attaching may have a call under way that a removal must not overtake.
         _release_name(current, now, next_attempt_at=now + wait_after(1))

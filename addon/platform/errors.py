@@ -12,7 +12,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from addon.config_names import InvalidAlias
-from addon.json_api import InvalidField
+from addon.json_api import InvalidField, unavailable
 from addon.platform.addon_services import AddonServiceNotFound, PlanNotFound, UnknownPlan
 from addon.platform.addons import AddonNotFound, AddonNotReady
 from addon.platform.aliases import AliasTaken, ConfirmationRequired, LastAttachment
@@ -93,8 +93,12 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     elif type(error) in TABLE:
         status, error_id = TABLE[type(error)]
     else:
-        return None
-    message = "Invalid credentials provided." if status == 401 else str(error)
+        return unavailable(error)
+    message = str(error)
+    if status == 401:
+        message = "Invalid credentials provided."
+    elif status == 405:
+        message = f"{error} Annex cannot do this yet: docs/platform.md lists what it can."
     body: dict[str, object] = {"id": error_id, "message": message}
     if type(error) in RESOURCES:
         body["resource"] = RESOURCES[type(error)]
@@ -110,7 +114,9 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
 def json_not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
     """For paths that no route of ours has."""
     # Not a word of the exception: Django's lists every route.
-    return _json_error(404, "not_found", "The requested API endpoint was not found.")
+    return _json_error(
+        404, "not_found", "There is no such endpoint. Annex has what docs/platform.md lists."
+    )
 
 
 def json_server_error(request: HttpRequest) -> JsonResponse:

@@ -70,7 +70,7 @@ def get_release(app: App, identity: str) -> Release:
     release_id = find_uuid(identity)
     if release_id is not None:
         found = app.releases.filter(id=release_id).first()
-    elif identity.isascii() and identity.isdigit() and int(identity) <= VERSION_MAX:
+    elif re.fullmatch(r"[0-9]{1,10}", identity) and int(identity) <= VERSION_MAX:
         found = app.releases.filter(version=int(identity)).first()
     if found is None:
         raise ReleaseNotFound("Couldn't find that release.")

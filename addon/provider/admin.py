@@ -13,7 +13,8 @@ from billing.read_only_admin import ReadOnly
 class ResourceAdmin(ReadOnly, admin.ModelAdmin[Resource]):
     list_display = ["id", "name", "plan_slug", "region", "created_at", "deprovisioned_at"]
     list_filter = ["plan_slug", "region", ("deprovisioned_at", admin.EmptyFieldListFilter)]
-    search_fields = ["id", "name"]
+    ordering = ["-created_at"]
+    search_fields = ["id", "name", "attachments__app_name"]
     exclude = ["log_input_url", "log_drain_token"]
 
 
@@ -22,6 +23,7 @@ class AttachmentAdmin(ReadOnly, admin.ModelAdmin[Attachment]):
     list_display = ["name", "app_name", "resource", "created_at", "detached_at"]
     list_filter = [("detached_at", admin.EmptyFieldListFilter)]
     list_select_related = ["resource"]
+    ordering = ["-created_at"]
     search_fields = ["id", "name", "app_name", "resource__id", "resource__name"]
 
 
@@ -30,5 +32,6 @@ class CredentialAdmin(ReadOnly, admin.ModelAdmin[Credential]):
     list_display = ["hint", "attachment", "created_at", "revoked_at"]
     list_filter = [("revoked_at", admin.EmptyFieldListFilter)]
     list_select_related = ["attachment"]
+    ordering = ["-created_at"]
     search_fields = ["hint", "attachment__name", "attachment__app_name"]
     exclude = ["key", "digest"]

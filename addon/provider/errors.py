@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from addon.json_api import InvalidField
+from addon.json_api import InvalidField, unavailable
 from addon.provider.provisioning import (
     AttachmentGone,
     AttachmentNotFound,
@@ -34,7 +34,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """The answer to `error`; None, and so a logged 500, for one that the table lacks."""
     row = TABLE.get(type(error))
     if row is None:
-        return None
+        return unavailable(error)
     status, error_id = row
     response = Response({"id": error_id, "message": str(error)}, status=status)
     challenge = getattr(error, "auth_header", None)

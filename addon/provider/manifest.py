@@ -2,20 +2,26 @@
 
 from django.conf import settings
 
-from addon.manifest import RESOURCES_PATH, Manifest
+from addon.manifest import RESOURCES_PATH, Manifest, parse_manifest
 
 CONFIG_VARS_PREFIX = "INFERENCE"
 
 
 def own_manifest() -> Manifest:
-    return Manifest(
-        id=settings.ADDON_SERVICE_NAME,
-        name="Managed Inference",
-        password=settings.PROVIDER_PASSWORD,
-        regions=("us", "eu"),
-        requires=("attachable", "many_per_app"),
-        config_vars_prefix=CONFIG_VARS_PREFIX,
-        config_vars=("INFERENCE_URL", "INFERENCE_KEY", "INFERENCE_MODEL_ID"),
-        base_url=settings.PROVIDER_URL + RESOURCES_PATH,
-        attachment_credentials=True,
+    """Parsed like anybody's, so that a wrong setting is refused by name. Raises InvalidManifest."""
+    return parse_manifest(
+        {
+            "id": settings.ADDON_SERVICE_NAME,
+            "name": "Managed Inference",
+            "api": {
+                "version": "3",
+                "password": settings.PROVIDER_PASSWORD,
+                "regions": ["us", "eu"],
+                "requires": ["attachable", "many_per_app"],
+                "config_vars_prefix": CONFIG_VARS_PREFIX,
+                "config_vars": ["INFERENCE_URL", "INFERENCE_KEY", "INFERENCE_MODEL_ID"],
+                "production": {"base_url": settings.PROVIDER_URL + RESOURCES_PATH},
+                "annex": {"attachment_credentials": True},
+            },
+        }
     )

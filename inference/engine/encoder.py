@@ -25,9 +25,10 @@ class Encoder:
     """One loaded checkpoint on one device."""
 
     def __init__(
-        self, folder: Path, *, device: str = "cpu", token_budget: int = TOKEN_BUDGET
+        self, folder: Path, *, device: str | None = None, token_budget: int = TOKEN_BUDGET
     ) -> None:
-        self.device = torch.device(device)
+        """Load `folder` onto `device`: by default the GPU that torch finds, else the processor."""
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.token_budget = token_budget
         self.model = (
             AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)

@@ -61,18 +61,11 @@ def test_our_extension_says_that_attachments_have_credentials() -> None:
     assert parse_manifest(document).attachment_credentials is True
 
 
-@pytest.mark.parametrize("annex", [False, True])
-def test_what_is_rendered_is_read_again(annex: bool) -> None:
-    manifest = parse_manifest(changed("api.annex.attachment_credentials", annex))
-    assert parse_manifest(manifest.to_json()) == manifest
-
-
 def test_sso_may_be_absent() -> None:
     document = copy.deepcopy(VALID)
     del document["api"]["sso_salt"], document["api"]["production"]["sso_url"]
     manifest = parse_manifest(document)
     assert (manifest.sso_salt, manifest.sso_url) == (None, None)
-    assert parse_manifest(manifest.to_json()) == manifest
 
 
 def test_no_secret_is_in_the_repr() -> None:

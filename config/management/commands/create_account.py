@@ -21,7 +21,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             account = create_account(options["email"], options["name"])
-        except (AccountExists, InvalidEmail) as error:
+        except AccountExists as error:
+            hint = f"its key: ./manage.py heroku_env --account {options['email']}"
+            raise CommandError(f"{error}; {hint}") from None
+        except InvalidEmail as error:
             raise CommandError(str(error)) from None
         authorization = create_authorization(account, "manage.py create_account")
         environment = heroku_env(settings.PUBLIC_URL, authorization.access_token)

@@ -4,9 +4,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError
 
 from addon.platform.accounts import find_account
+from addon.platform.authorizations import create_authorization
 from config.first_account import find_api_key
 from config.heroku_env import as_exports, heroku_env
 
@@ -18,17 +18,17 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--account", default="dev@example.com", metavar="EMAIL", help="whose key (%(default)s)"
+            "--account",
+            default=settings.ACCOUNT_EMAIL,
+            metavar="EMAIL",
+            help="whose key (%(default)s); one is made if the account has none",
         )
 
     def handle(self, *args: Any, account: str, **options: Any) -> None:
-        try:
-            found = find_account(account)
-        except OperationalError:
-            raise CommandError("Annex is not running: start it with `make up`.") from None
-        key = None if found is None else find_api_key(found)
-        if key is None:
+        found = find_account(account)
+        if found is None:
             raise CommandError(
-                f"There is no account {account} with a key: ./manage.py create_account {account}"
+                f"There is no account {account}: ./manage.py create_account {account}"
             )
+        key = find_api_key(found) or create_authorization(found, "heroku_env").access_token
         self.stdout.write(as_exports(heroku_env(settings.PUBLIC_URL, key)))

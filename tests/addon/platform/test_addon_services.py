@@ -1,10 +1,10 @@
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.test import Client
 
-from addon.manifest import parse_manifest
 from addon.platform.addon_services import register
 from addon.platform.models import AddonService
 from addon.provider.manifest import own_manifest
@@ -87,8 +87,6 @@ def test_what_is_unknown_is_a_404(path: str, resource: str) -> None:
 
 
 def test_registering_again_updates_the_service(service: AddonService) -> None:
-    document = own_manifest().to_json()
-    document["name"] = "Embeddings"
-    again = register(parse_manifest(document))
+    again = register(replace(own_manifest(), name="Embeddings"))
     assert (again.id, again.human_name) == (service.id, "Embeddings")
     assert AddonService.objects.count() == 1

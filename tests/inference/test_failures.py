@@ -1,0 +1,251 @@
+"""What fails between a request and its answer: nothing billed, nothing left reserved."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import httpx
+import pytest
+from celery import Celery
+from django.db import OperationalError
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from billing import metering, rate_limits
+from inference import embeddings, presence, views, wire
+from inference.asgi import InferenceApplication
+from inference.catalogue import Model, get_model
+from inference.dispatch import Dispatcher, EncodeFailed
+from inference.tokenization import TokenBatch
+from tests.inference.conftest import MODEL_ID, Attach
+from tests.inference.test_refusals import assert_nothing_happened, error_of, post
+
+Encode = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def vectors_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's part, without a worker."""
+
+    async def encode(self: Dispatcher, model: Model, batch: TokenBatch, **_: Any) -> Any:
+        import numpy as np
+
+        return np.ones((len(batch.lengths), model.dimensions), dtype=np.float32)
+
+    monkeypatch.setattr(Dispatcher, "encode", encode)
+
+
+@pytest.mark.usefixtures("vectors_come")
+async def test_without_the_ledger_there_is_no_answer(
+    client: httpx.AsyncClient, attach: Attach, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(usage: metering.Usage) -> None:
+        raise OperationalError("the connection is lost")
+
+    monkeypatch.setattr(metering, "record_usage", fail)
+    response = await post(client, (await attach()).key)
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    assert "connection is lost" not in response.text
+    await assert_nothing_happened(redis)
+
+
+@pytest.mark.usefixtures("vectors_come")
+async def test_a_connection_lost_while_metering_is_tried_once_more(
+    client: httpx.AsyncClient, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    record_usage = metering.record_usage
+
+    def fail_once(usage: metering.Usage) -> None:
+        calls.append(usage.id)
+        if len(calls) == 1:
+            raise OperationalError("the connection is lost")
+        record_usage(usage)
+
+    monkeypatch.setattr(metering, "record_usage", fail_once)
+    assert (await post(client, (await attach()).key)).status_code == 200
+    assert len(set(calls)) == 1
+
+
+@pytest.mark.usefixtures("vectors_come")
+async def test_an_answer_that_cannot_be_made_is_not_billed(
+    client: httpx.AsyncClient, attach: Attach, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(views, "render_embeddings", fail)
+    response = await post(client, (await attach()).key)
+    assert response.status_code == 500
+    assert "a bug" not in response.text
+    await assert_nothing_happened(redis)
+
+
+async def test_without_the_limiter_nothing_is_admitted(
+    client: httpx.AsyncClient, attach: Attach, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise RedisConnectionError("gone")
+
+    monkeypatch.setattr(rate_limits, "reserve", fail)
+    response = await post(client, (await attach()).key)
+    assert response.status_code == 503
+    assert "cannot check keys or meter" in error_of(response)["message"]
+    await assert_nothing_happened(redis)
+
+
+async def test_a_model_that_fails_is_a_500_that_is_not_billed(
+    client: httpx.AsyncClient, attach: Attach, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise EncodeFailed("the model failed")
+
+    monkeypatch.setattr(Dispatcher, "encode", fail)
+    response = await post(client, (await attach()).key)
+    assert response.status_code == 500
+    assert error_of(response)["code"] == "model_error"
+    await assert_nothing_happened(redis)
+
+
+async def test_keys_that_cannot_be_looked_up_are_a_503(
+    client: httpx.AsyncClient, attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = (await attach()).key
+
+    def fail(key: str) -> None:
+        raise OperationalError("server closed the connection")
+
+    monkeypatch.setattr("inference.authentication.find_identity", fail)
+    response = await post(client, key)
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+
+
+async def test_health_without_redis_is_a_503(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> int:
+        raise RedisConnectionError("gone")
+
+    monkeypatch.setattr(presence, "count_workers", fail)
+    assert (await client.get("/healthz")).status_code == 503
+
+
+async def test_many_requests_at_once_share_the_connections(
+    client: httpx.AsyncClient, attach: Attach, redis: Redis
+) -> None:
+    """Each is told that there is no worker; none that the limiter cannot be reached."""
+    key = (await attach()).key
+    answers = await asyncio.gather(*[post(client, key) for _ in range(200)])
+    assert {answer.status_code for answer in answers} == {503}
+    assert all("no worker is running" in answer.text for answer in answers)
+    await assert_nothing_happened(redis)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.003, 0.01, 0.05])
+async def test_a_client_that_hangs_up_leaves_nothing_reserved(
+    application: InferenceApplication, attach: Attach, redis: Redis, after_s: float
+) -> None:
+    time_s, _ = await redis.time()
+    await redis.zadd(f"workers:{MODEL_ID}", {"silent": time_s + 60})
+    key = (await attach()).key
+    await asyncio.gather(*[hang_up(application, key, after_s) for _ in range(20)])
+    await assert_nothing_happened(redis)
+    assert application._dispatcher._waiting == {}
+
+
+async def hang_up(application: InferenceApplication, key: str, after_s: float) -> None:
+    """A request whose client leaves `after_s` after its body was read."""
+    body = b'{"model": "%s", "input": "hello"}' % MODEL_ID.encode()
+    events = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> MutableMapping[str, Any]:
+        for event in events:
+            return dict(event)
+        await asyncio.sleep(after_s)
+        return {"type": "http.disconnect"}
+
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(event: MutableMapping[str, Any]) -> None:
+        sent.append(event)
+
+    headers = [(b"authorization", f"Bearer {key}".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/embeddings", "headers": headers}
+    await application(scope, receive, send)
+    assert sent[0]["status"] == 499
+
+
+@pytest.mark.usefixtures("vectors_come")
+async def test_a_hang_up_while_the_row_is_written_is_too_late(
+    application: InferenceApplication,
+    attach: Attach,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The row stays, and so does the share: the limiter and the ledger agree."""
+    import time
+
+    from billing.models import UsageEvent
+    from inference.database import run_in_database_thread
+
+    record = embeddings._record_durably
+
+    def slowly(usage: metering.Usage) -> None:
+        time.sleep(0.3)
+        record(usage)
+
+    monkeypatch.setattr(embeddings, "_record_durably", slowly)
+    await hang_up(application, (await attach()).key, 0.1)
+    assert await run_in_database_thread(UsageEvent.objects.count) == 1
+    (log,) = await redis.keys("limits:*log")
+    assert await redis.zcard(log) == 1
+
+
+async def test_a_broker_that_cannot_be_reached_is_a_503(
+    client: httpx.AsyncClient, attach: Attach, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time_s, _ = await redis.time()
+    await redis.zadd(f"workers:{MODEL_ID}", {"silent": time_s + 60})
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("no broker")
+
+    monkeypatch.setattr(Celery, "send_task", fail)
+    response = await post(client, (await attach()).key)
+    assert response.status_code == 503
+    assert "the queue cannot be reached" in response.text
+    await assert_nothing_happened(redis)
+
+
+async def test_paths_below_v1_and_compressed_bodies_are_refused_in_openais_shape(
+    client: httpx.AsyncClient, attach: Attach
+) -> None:
+    key = (await attach()).key
+    for path in ("/v1/embeddings/", "/v1/chat/completions"):
+        response = await client.post(path, json={})
+        assert response.status_code == 404
+        assert error_of(response)["code"] == "unknown_path"
+    headers = {"authorization": f"Bearer {key}", "content-encoding": "gzip"}
+    response = await client.post("/v1/embeddings", content=b"\x1f\x8b", headers=headers)
+    assert response.status_code == 415
+    assert "gzip" in error_of(response)["message"]
+
+
+def test_large_requests_do_not_share_a_task() -> None:
+    from inference.dispatch import TASK_MAX_REQUESTS, TASK_MAX_TOKENS, _split
+
+    class Waiting:
+        def __init__(self, tokens: int) -> None:
+            self.request = wire.EncodeRequest(
+                id="x", deadline_at=0, ids=b"1234" * tokens, lengths=b""
+            )
+
+    def sizes(tokens: list[int]) -> list[list[int]]:
+        group: Any = [Waiting(count) for count in tokens]
+        return [[len(waiting.request.ids) // 4 for waiting in part] for part in _split(group)]
+
+    assert sizes([TASK_MAX_TOKENS * 2, 5, 6]) == [[TASK_MAX_TOKENS * 2], [5, 6]]
+    assert [len(part) for part in sizes([1] * (TASK_MAX_REQUESTS + 1))] == [TASK_MAX_REQUESTS, 1]
+    assert get_model(MODEL_ID).context_tokens <= TASK_MAX_TOKENS
