@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 from openai import OpenAI
 
 from config.heroku_env import heroku_env
@@ -19,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VAR = Path(os.environ.get("VAR_DIR") or ROOT / "var")
 INSTALLED_FOR_TESTS = ROOT / "tests" / "e2e" / "node_modules" / ".bin"
 MODEL = "all-minilm-l6-v2"
+NOT_RUNNING = "start Annex first, with `make up` in another terminal"
+ANSWERS_WITHIN_S = 5.0
 
 
 class CannotShow(Exception):
@@ -27,7 +30,9 @@ class CannotShow(Exception):
 
 def main() -> int:
     try:
-        tour(environment())
+        env = environment()
+        require_answer(env["HEROKU_HOST"])
+        tour(env)
     except CannotShow as error:
         print(f"make demo: {error}", file=sys.stderr)
         return 1
@@ -47,14 +52,16 @@ def tour(env: dict[str, str]) -> None:
     show("curl, as documented", curl(app), env, characters=200)
     show("What is attached where", f"heroku addons -a {app}", env)
     openai_sdk(app, env)
-    show("Away with it all", f"heroku apps:destroy -a {app} --confirm {app}", env)
+    destroy = f"heroku addons:destroy EMBEDDING -a {app} --confirm {app}"
+    show("Away with the add-on: its key stops working at once", destroy, env)
+    show("And with the app", f"heroku apps:destroy -a {app} --confirm {app}", env)
 
 
 def environment() -> dict[str, str]:
     """The variables that `make up` prints, taken from var/environment; and the CLI on the PATH."""
     path = VAR / "environment"
     if not path.exists():
-        raise CannotShow("start Annex first, with `make up` in another terminal")
+        raise CannotShow(NOT_RUNNING)
     lines = path.read_text().splitlines()
     found = dict(line.split("=", 1) for line in lines if line.startswith("HEROKU_"))
     # The file wins over the shell, whose key may be one for the real Heroku.
@@ -73,6 +80,14 @@ def environment() -> dict[str, str]:
         **heroku_env(env["HEROKU_HOST"], env["HEROKU_API_KEY"]),
         "NO_PROXY": "localhost,127.0.0.1",
     }
+
+
+def require_answer(url: str) -> None:
+    """Raises CannotShow if nothing answers there: var/environment outlives the Annex it is of."""
+    try:
+        httpx.get(f"{url}/healthz", timeout=ANSWERS_WITHIN_S, trust_env=False)
+    except httpx.HTTPError:
+        raise CannotShow(NOT_RUNNING) from None
 
 
 def show(title: str, command: str, env: dict[str, str], characters: int | None = None) -> None:

@@ -81,7 +81,7 @@ class TestAnotherAttachment:
     ) -> None:
         answer = api.attach("second", "shop", "EMBEDDING", confirm="shop")
         assert answer.status_code == 422
-        assert "last attachment of first" in answer.json()["message"]
+        assert "only name of first on shop" in answer.json()["message"]
 
     def test_the_same_addon_is_not_attached_again_under_its_name(self, api: Api, two: None) -> None:
         answer = api.attach("first", "blog", "EMBEDDING", confirm="blog")
