@@ -104,6 +104,9 @@ class AddonService(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
+    class Meta:
+        verbose_name = "add-on service"
+
     def __str__(self) -> str:
         return self.name
 
@@ -143,6 +146,7 @@ class Addon(models.Model):
     updated_at = models.DateTimeField()
 
     class Meta:
+        verbose_name = "add-on"
         constraints = [
             models.UniqueConstraint(
                 fields=["name"],
