@@ -18,6 +18,7 @@ from tests.e2e.annex import (
     START_TIMEOUT_S,
     STOP_TIMEOUT_S,
     Started,
+    command_line,
     is_zombie,
     plain_environment,
 )
@@ -236,7 +237,7 @@ def processes_in(folder: Path) -> list[tuple[int, str]]:
                 continue
             traces += [seen] if isinstance(seen, str) else seen
         if any(str(folder) in trace for trace in traces) and not is_zombie(process):
-            found.append((process.pid, " ".join(process.cmdline())))
+            found.append((process.pid, command_line(process)))
     return found
 
 
