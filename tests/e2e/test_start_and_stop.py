@@ -120,7 +120,8 @@ def test_ctrl_c_leaves_nothing_running_whenever_it_comes(
         status = up.press_ctrl_c()
     # make waits for Annex, which ends with 0, and then dies of the signal as shells expect; of a
     # status other than 0 it would say `*** [Makefile:…: up] Error 1`.
-    assert status == -signal.SIGINT
+    # Started by a shell in the background, make was told to ignore Ctrl-C: then it ends with 0.
+    assert status in {0, -signal.SIGINT}
     assert up.said.endswith("Annex has stopped.\n")
     assert "***" not in up.said
     assert "Traceback" not in up.said
