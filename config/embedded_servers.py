@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import ENOSPC
 from importlib.util import find_spec
@@ -404,18 +404,23 @@ def _end_leftover(pid_file: Path, mark: str, stop_signal: signal.Signals) -> Non
     A pid alone proves nothing: after a reboot it belongs to somebody else, and PostgreSQL would
     refuse to start because of it. `mark` is what the server's own command line contains.
     """
-    try:
+    # No file, an unfinished one, or a pid that is gone: nothing was left behind.
+    nothing_left = (FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess)
+    with suppress(*nothing_left):
         process = psutil.Process(int(pid_file.read_text().split()[0]))
         if mark in " ".join(process.cmdline()):
             process.send_signal(stop_signal)
-            process.wait(STOP_TIMEOUT_S)
+            _require_end(process)
+    pid_file.unlink(missing_ok=True)
+
+
+def _require_end(process: psutil.Process) -> None:
+    try:
+        process.wait(STOP_TIMEOUT_S)
     except psutil.TimeoutExpired as error:
         raise EmbeddedServerFailed(
             f"process {error.pid} of an earlier run does not stop: kill -9 {error.pid}"
         ) from error
-    except (FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
-        pass  # no file, an unfinished one, or a pid that is gone: nothing was left behind
-    pid_file.unlink(missing_ok=True)
 
 
 def _let_others_pass(folder: Path) -> None:

@@ -37,7 +37,6 @@ class Identity:
     resource_id: UUID
     service_name: str
     plan_slug: str
-    region: str
 
 
 def new_key() -> str:
@@ -117,5 +116,4 @@ def _identity(credential: Credential) -> Identity:
         resource_id=attachment.resource.id,
         service_name=settings.ADDON_SERVICE_NAME,
         plan_slug=attachment.resource.plan_slug,
-        region=attachment.resource.region,
     )

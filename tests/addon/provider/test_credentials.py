@@ -63,7 +63,6 @@ def test_a_key_identifies_its_attachment_in_one_query(
         resource_id=attachment.resource.id,
         service_name="heroku-inference",
         plan_slug="standard",
-        region="r::us-east-1",
     )
 
 
