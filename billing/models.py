@@ -2,6 +2,7 @@
 
 import uuid
 
+from django.core.validators import RegexValidator
 from django.db import models
 
 
@@ -21,6 +22,12 @@ class Plan(models.Model):
     requests_per_minute = models.PositiveIntegerField(help_text="per attachment and model")
     tokens_per_minute = models.PositiveIntegerField(help_text="per attachment and model")
     model_id = models.CharField(max_length=200, blank=True, help_text="default embedding model")
+    worker_pool = models.CharField(
+        max_length=64,
+        default="shared",
+        validators=[RegexValidator(r"^[A-Za-z0-9_-]+\Z", "letters, digits, - and _")],
+        help_text='the workers that serve it; "resource" gives each resource a pool of its own',
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

@@ -1,6 +1,7 @@
 """Plans: copied from plans.toml into the database, and found there by both sides of an add-on."""
 
 import tomllib
+import uuid
 from pathlib import Path
 
 from django.db import transaction
@@ -8,6 +9,10 @@ from django.db.models import QuerySet
 
 from billing.models import Plan
 
+# The pool of workers that plans share unless they name another.
+SHARED_POOL = "shared"
+# As a plan's pool: each resource has workers of its own, in a pool named by its id.
+POOL_PER_RESOURCE = "resource"
 PLANS_FILE = Path(__file__).with_name("plans.toml")
 
 
@@ -32,6 +37,11 @@ def _upsert(row: dict[str, object]) -> Plan:
 def find_plan(service_name: str, slug: str) -> Plan | None:
     """The plan, on sale or not: what was sold once stays usable."""
     return Plan.objects.filter(service_name=service_name, slug=slug).first()
+
+
+def worker_pool(plan: Plan, resource_id: uuid.UUID) -> str:
+    """The pool of workers that serves a resource on that plan."""
+    return str(resource_id) if plan.worker_pool == POOL_PER_RESOURCE else plan.worker_pool
 
 
 def find_default_plan(service_name: str) -> Plan | None:

@@ -46,6 +46,9 @@ REQUEST_TIMEOUT_S: float = env.float("REQUEST_TIMEOUT_S", 25.0)
 REQUEST_BODY_MAX_BYTES: int = env.int("REQUEST_BODY_MAX_BYTES", 20_000_000)
 KEY_CACHE_S: float = env.float("KEY_CACHE_S", 1.0)
 
+# What the models that a worker holds in memory may take together
+WORKER_MEMORY_MB: int = env.int("WORKER_MEMORY_MB", 8_192)
+
 DEBUG: bool = env.bool("DEBUG", False)
 ALLOWED_HOSTS: list[str] = env.list(
     "ALLOWED_HOSTS", [urlsplit(PUBLIC_URL).hostname or "localhost", "localhost", "127.0.0.1"]

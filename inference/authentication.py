@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from addon.provider.credentials import Identity, find_identity
-from billing.plans import find_plan
+from billing.plans import find_plan, worker_pool
 from billing.rate_limits import Limits
 from inference.database import run_in_database_thread
 
@@ -39,6 +39,7 @@ class Caller:
 
     identity: Identity
     limits: Limits
+    pool: str  # of the workers that compute for it
 
     @property
     def plan_name(self) -> str:
@@ -81,4 +82,5 @@ def _find_caller(key: str) -> Caller | None:
     if plan is None:
         return None
     limits = Limits(requests=plan.requests_per_minute, tokens=plan.tokens_per_minute)
-    return Caller(identity=identity, limits=limits)
+    pool = worker_pool(plan, identity.resource_id)
+    return Caller(identity=identity, limits=limits, pool=pool)

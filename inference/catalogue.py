@@ -109,6 +109,11 @@ def check_inputs(model: Model, texts: Sequence[str]) -> None:
             raise InputTooLong(model, index, len(text))
 
 
-def queue_name(model_id: str) -> str:
-    """The Celery queue that a model's workers consume."""
-    return f"embed.{model_id}"
+def queue_name(model_id: str, pool: str) -> str:
+    """The Celery queue of a model's workers in a pool. A pool's name has no full stop."""
+    return f"embed.{pool}.{model_id}"
+
+
+def model_of_queue(queue: str) -> str:
+    """The id of the model that a queue of `queue_name` is for."""
+    return queue.split(".", 2)[2]

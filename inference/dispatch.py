@@ -1,17 +1,18 @@
 """Dispatch: requests of this web process to the workers, and their vectors back.
 
-Requests that wait at the same moment travel in one Celery task. Replies do not go through Celery's
-result backend: the worker pushes them to a list of this process, which one reader waits on.
+A request is cut into parts, which wait in fair order (lanes.py) and travel in Celery tasks: parts
+that wait at the same moment share one, with no delay at rest. Replies do not go through Celery's
+result backend: a worker pushes them to a list of this process, which one reader waits on.
 """
 
 import asyncio
 import logging
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from itertools import count
+from typing import NamedTuple, cast
 
 import numpy as np
 from celery import Celery
@@ -21,16 +22,19 @@ from redis.exceptions import RedisError
 
 from inference import presence, wire
 from inference.catalogue import Model, queue_name
+from inference.lanes import Lane, Piece
 from inference.tokenization import TokenBatch
 
 logger = logging.getLogger(__name__)
 
-TASK_MAX_REQUESTS = 64
-TASK_MAX_TOKENS = 4_096
-PRESENCE_CACHE_S = 0.5
+TICK_S = 0.5
+# How long what is known of the workers is good for; ticks renew it for queues in use.
+KNOWN_S = 2.0
+IN_USE_S = 30.0
 READ_BLOCK_S = 1.0
-READ_MAX_REPLIES = 256
 RETRY_AFTER_S = 5
+# A worker that dies may have died of a part: no part is sent more often than this.
+MAX_ATTEMPTS = 2
 
 
 class WorkerUnavailable(Exception):
@@ -43,18 +47,44 @@ class WorkerUnavailable(Exception):
 
 
 class EncodeFailed(Exception):
-    """A worker tried and could not compute this request."""
+    """A worker could not compute this request; `failed` are the indexes of the texts it choked on,
+    where it could tell."""
+
+    def __init__(self, failed: tuple[int, ...] = ()) -> None:
+        super().__init__(failed)
+        self.failed = failed
 
 
-class _Waiting:
-    """A request between `encode` and its reply."""
+class _Request:
+    """A request between `encode` and its last reply. vectors: (B, D) float32."""
 
-    __slots__ = ("future", "model", "request")
+    __slots__ = ("future", "missing", "pieces", "vectors")
 
-    def __init__(self, model: Model, request: wire.EncodeRequest) -> None:
-        self.model = model
-        self.request = request
-        self.future: asyncio.Future[wire.EncodeReply] = asyncio.get_running_loop().create_future()
+    def __init__(self, pieces: list[Piece], texts: int, dimensions: int) -> None:
+        self.pieces = pieces
+        self.missing = len(pieces)
+        self.vectors = np.empty((texts, dimensions), dtype=np.float32)
+        self.future: asyncio.Future[NDArray[np.float32]] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+    def accept(self, piece: Piece, vectors: bytes) -> None:
+        """Fill in one part's vectors. Raises ValueError if they are of another shape."""
+        rows = self.vectors[piece.rows]  # (b, D)
+        rows[:] = np.frombuffer(vectors, dtype="<f4").reshape(rows.shape)
+        self.missing -= 1
+        if not self.missing and not self.future.done():
+            self.future.set_result(self.vectors)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class _Journey(NamedTuple):
+    lane: Lane
+    request: _Request
+    piece: Piece
 
 
 class Dispatcher:
@@ -64,19 +94,19 @@ class Dispatcher:
         self._redis = redis
         self._celery = celery
         self._reply_to = f"replies:{uuid.uuid4().hex}"
-        self._unsent: list[_Waiting] = []
-        self._waiting: dict[str, _Waiting] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._under_way: dict[int, _Journey] = {}  # by part, until it is answered
+        self._part_ids = count()
         self._wake = asyncio.Event()
-        self._ready_until: dict[str, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         # Celery publishes synchronously; one thread keeps one connection to the broker.
         self._publisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
 
     def start(self) -> None:
+        steps = {"publish": self._publish, "read replies": self._read, "watch": self._watch}
         self._tasks = [
-            asyncio.create_task(self._publish_forever(), name="publish"),
-            asyncio.create_task(self._read_forever(), name="read replies"),
+            asyncio.create_task(self._forever(step), name=name) for name, step in steps.items()
         ]
 
     async def stop(self) -> None:
@@ -88,128 +118,174 @@ class Dispatcher:
         self._publisher.shutdown(wait=False)
 
     async def encode(
-        self, model: Model, batch: TokenBatch, *, request_id: str, deadline_at: float
+        self, model: Model, batch: TokenBatch, *, pool: str, flow_id: str, deadline_at: float
     ) -> NDArray[np.float32]:
-        """Vectors (B, D) float32 of the batch's B texts.
+        """Vectors (B, D) float32 of the batch's B texts, computed by the workers of `pool`.
 
-        `deadline_at` is in unix seconds. Raises WorkerUnavailable when no worker is there or none
-        answers by then, EncodeFailed when one could not compute it.
+        `flow_id` is whom it is fair to; `deadline_at` is in unix seconds. Raises WorkerUnavailable
+        when no worker is there or none answers by then, Overloaded or TooMuchWaiting when none
+        would, EncodeFailed when one could not compute it.
         """
-        await self._require_worker(model.id)
-        request = wire.EncodeRequest(
-            id=request_id,
-            deadline_at=deadline_at,
-            ids=batch.ids.astype("<i4").tobytes(),
-            lengths=batch.lengths.astype("<i4").tobytes(),
-        )
-        waiting = _Waiting(model, request)
-        self._waiting[request_id] = waiting
-        self._unsent.append(waiting)
+        lane = await self._open_lane(model.id, pool)
+        seconds_left = deadline_at - time.time()
+        now = time.monotonic()
+        lane.admit(flow_id, batch.token_count, seconds_left=seconds_left, now=now)
+        pieces = lane.split(batch, ids=self._part_ids, flow_id=flow_id, deadline_at=deadline_at)
+        request = _Request(pieces, len(batch.lengths), model.dimensions)
+        for piece in pieces:
+            self._under_way[piece.part.id] = _Journey(lane, request, piece)
+            lane.push(piece, now=now)
         self._wake.set()
         try:
-            async with asyncio.timeout(max(0.0, deadline_at - time.time())):
-                reply = await waiting.future
+            async with asyncio.timeout(max(0.0, seconds_left)):
+                return await request.future
         except TimeoutError:
             raise WorkerUnavailable(model.id, "no worker answered in time") from None
         finally:
-            del self._waiting[request_id]
-        if reply.error is not None:
-            raise EncodeFailed(reply.error)
-        vectors = np.frombuffer(reply.vectors, dtype="<f4")
-        return vectors.reshape(len(batch.lengths), model.dimensions)  # (B, D)
+            # What waits frees its place at once; what is in flight, when its answer comes.
+            lane.withdraw(pieces)
+            for piece in pieces:
+                self._under_way.pop(piece.part.id, None)
 
-    async def _require_worker(self, model_id: str) -> None:
-        now = time.monotonic()
-        if self._ready_until.get(model_id, 0.0) > now:
-            return
-        try:
-            workers = await presence.count_workers(self._redis, model_id)
-        except RedisError as error:
-            raise WorkerUnavailable(model_id, "the queue cannot be reached") from error
-        if workers == 0:
+    async def _open_lane(self, model_id: str, pool: str) -> Lane:
+        """The lane to the workers of a model and pool, of which there is at least one."""
+        queue = queue_name(model_id, pool)
+        lane = self._lanes.get(queue)
+        if lane is None:
+            lane = self._lanes[queue] = Lane(queue, model_id)
+        now = lane.used_at = time.monotonic()
+        if now - lane.refreshed_at > KNOWN_S or not lane.accepting:
+            try:
+                await self._refresh(lane)
+            except RedisError as error:
+                raise WorkerUnavailable(model_id, "the queue cannot be reached") from error
+        if not lane.accepting:
             raise WorkerUnavailable(model_id, "no worker is running")
-        self._ready_until[model_id] = now + PRESENCE_CACHE_S
+        return lane
 
-    async def _publish_forever(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not self._stopping:
-            await self._wake.wait()
-            self._wake.clear()
-            # While one publish is under way, requests gather; they leave together in the next.
-            unsent, self._unsent = self._unsent, []
-            by_model: dict[str, list[_Waiting]] = defaultdict(list)
-            for waiting in unsent:
-                if waiting.request.id in self._waiting:  # else its client is gone
-                    by_model[waiting.model.id].append(waiting)
-            for model_id, group in by_model.items():
-                for part in _split(group):
-                    await loop.run_in_executor(self._publisher, self._publish, model_id, part)
+    async def _refresh(self, lane: Lane) -> None:
+        """Learn which workers there are. What one that has lapsed may have held is sent again."""
+        known_lapsed = {worker.id for worker in lane.workers if worker.has_lapsed}
+        was_known = lane.refreshed_at > 0
+        lane.workers = await presence.list_workers(self._redis, lane.queue)
+        lane.refreshed_at = time.monotonic()
+        lapsed = {worker.id for worker in lane.workers if worker.has_lapsed} - known_lapsed
+        if lapsed and was_known and lane.in_flight:
+            logger.warning("lost the workers %s of %s", ", ".join(lapsed), lane.queue)
+            # Which of them it held is not known. Those that another holds are computed twice, and
+            # the second answer is dropped.
+            for part_id in list(lane.in_flight):
+                lane.land(part_id)
+                if part_id in self._under_way:
+                    self._send_again(self._under_way[part_id])
 
-    def _publish(self, model_id: str, group: list[_Waiting]) -> None:
-        """Send one task; runs in the publisher thread."""
-        try:
-            requests = [waiting.request for waiting in group]
-            task = wire.EncodeTask(model_id=model_id, reply_to=self._reply_to, requests=requests)
-            self._celery.send_task(
-                wire.ENCODE_TASK,
-                args=[wire.encode(task)],
-                queue=queue_name(model_id),
-                serializer=wire.SERIALIZER,
-                ignore_result=True,
-            )
-        except Exception as error:
-            # Whatever the broker's client raises, the requests in hand must not wait in vain.
-            logger.exception("could not publish %d requests for %s", len(group), model_id)
-            refusal = WorkerUnavailable(model_id, "the queue cannot be reached")
-            refusal.__cause__ = error
-            for waiting in group:
-                loop = waiting.future.get_loop()
-                loop.call_soon_threadsafe(_fail, waiting.future, refusal)
+    def _send_again(self, journey: _Journey) -> None:
+        """Let a piece wait once more, unless it may be what its workers died of."""
+        if journey.piece.attempts >= MAX_ATTEMPTS:
+            journey.request.fail(EncodeFailed())
+        else:
+            journey.lane.push(journey.piece, now=time.monotonic())
+            self._wake.set()
 
-    async def _read_forever(self) -> None:
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Nothing may end these loops: every request of this process waits for them. Those whose
+        messages are lost end at their deadlines."""
         while not self._stopping:
             try:
-                popped = await self._redis.blpop([self._reply_to], timeout=READ_BLOCK_S)
-                if popped is None:
-                    continue
-                # The client decodes nothing: what it pops are bytes.
-                self._deliver(cast(bytes, popped[1]))
-                for payload in await self._redis.lpop(self._reply_to, READ_MAX_REPLIES) or ():
-                    self._deliver(cast(bytes, payload))
+                await step()
             except Exception:
-                # Nothing may end this loop: every request of this process waits for it. Those that
-                # wait now end at their deadlines if their replies are lost.
-                logger.exception("cannot read replies; trying again")
-                await asyncio.sleep(0.5)
+                logger.exception("dispatch stumbled; trying again")
+                await asyncio.sleep(TICK_S)
 
-    def _deliver(self, payload: bytes) -> None:
+    async def _publish(self) -> None:
+        await self._wake.wait()
+        self._wake.clear()
+        # While one publish is under way, requests gather; they leave together in the next.
+        now = time.monotonic()
+        tasks = [(lane, task) for lane in self._lanes.values() for task in lane.next_tasks(now=now)]
+        if tasks:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._publisher, self._send, tasks, loop)
+
+    def _send(self, tasks: list[tuple[Lane, list[Piece]]], loop: asyncio.AbstractEventLoop) -> None:
+        """Send tasks; runs in the publisher thread."""
+        for lane, pieces in tasks:
+            parts = [piece.part for piece in pieces]
+            task = wire.EncodeTask(model_id=lane.model_id, reply_to=self._reply_to, parts=parts)
+            try:
+                self._celery.send_task(
+                    wire.ENCODE_TASK,
+                    args=[wire.encode(task)],
+                    queue=lane.queue,
+                    serializer=wire.SERIALIZER,
+                    ignore_result=True,
+                )
+            except Exception as error:
+                # Whatever the broker's client raises, the requests in hand must not wait in vain.
+                logger.exception("could not publish %d parts to %s", len(parts), lane.queue)
+                loop.call_soon_threadsafe(self._fail, lane, pieces, error)
+
+    def _fail(self, lane: Lane, pieces: Iterable[Piece], cause: Exception) -> None:
+        for piece in pieces:
+            lane.land(piece.part.id)
+            if piece.part.id in self._under_way:
+                refusal = WorkerUnavailable(lane.model_id, "the queue cannot be reached")
+                refusal.__cause__ = cause
+                self._under_way[piece.part.id].request.fail(refusal)
+        self._wake.set()
+
+    async def _read(self) -> None:
+        popped = await self._redis.blpop([self._reply_to], timeout=READ_BLOCK_S)
+        if popped is not None:
+            self._deliver(cast(bytes, popped[1]))  # the client decodes nothing
+
+    def _deliver(self, message: bytes) -> None:
         try:
-            reply = wire.decode_reply(payload)
+            replies = wire.decode_replies(message)
         except ValueError:
-            logger.exception("dropped a reply that is not one")
+            logger.exception("dropped a message that holds no replies")
             return
-        waiting = self._waiting.get(reply.id)
-        if waiting is None or waiting.future.done():
-            logger.info("dropped a late or repeated reply to request %s", reply.id)
+        for reply in replies:
+            self._deliver_one(reply)
+        self._wake.set()
+
+    def _deliver_one(self, reply: wire.Reply) -> None:
+        journey = self._under_way.get(reply.part_id)
+        if journey is None:
+            # Its client is gone, or it is late or repeated: it leaves its place in the window.
+            for lane in self._lanes.values():
+                lane.land(reply.part_id)
+            logger.info("dropped a reply that nobody waits for, to part %d", reply.part_id)
+        elif reply.outcome == "handed back":
+            if journey.lane.land(reply.part_id):
+                journey.piece.attempts -= 1
+                self._send_again(journey)
+        else:
+            self._conclude(journey, reply)
+
+    def _conclude(self, journey: _Journey, reply: wire.Reply) -> None:
+        lane, request, piece = journey
+        del self._under_way[reply.part_id]
+        lane.land(reply.part_id)
+        lane.withdraw([piece])  # if it was to be sent again
+        if reply.outcome == "failed":
+            request.fail(EncodeFailed(tuple(piece.rows.start + index for index in reply.failed)))
             return
-        waiting.future.set_result(reply)
+        try:
+            request.accept(piece, reply.vectors)
+        except ValueError:
+            logger.exception("a worker of %s answered in another shape", lane.queue)
+            request.fail(EncodeFailed())
+        else:
+            lane.count_delivered(piece)
 
-
-def _split(group: list[_Waiting]) -> Iterator[list[_Waiting]]:
-    """Tasks of a bounded size: replies leave a worker when their whole task is computed."""
-    part: list[_Waiting] = []
-    tokens = 0
-    for waiting in group:
-        size = len(waiting.request.ids) // 4
-        if part and (len(part) == TASK_MAX_REQUESTS or tokens + size > TASK_MAX_TOKENS):
-            yield part
-            part, tokens = [], 0
-        part.append(waiting)
-        tokens += size
-    if part:
-        yield part
-
-
-def _fail(future: "asyncio.Future[wire.EncodeReply]", error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
+    async def _watch(self) -> None:
+        before = time.monotonic()
+        await asyncio.sleep(TICK_S)
+        now = time.monotonic()
+        for lane in list(self._lanes.values()):
+            lane.measure(now - before, now)
+            lane.drop_expired(time.time())
+            if now - lane.used_at < IN_USE_S or lane.in_flight:
+                await self._refresh(lane)
+        self._wake.set()

@@ -73,7 +73,8 @@ async def create_embeddings(
     `deadline_at` is in unix seconds. `render` makes the answer before it is metered, so that a
     failure to make it is not billed either. Whatever is raised, nothing is billed and the
     reservation is given back: UnknownModel, TooManyInputs, InputTooLong, RateLimitExceeded,
-    RequestExceedsLimit, WorkerUnavailable, EncodeFailed, LimiterUnavailable, LedgerUnavailable.
+    RequestExceedsLimit, WorkerUnavailable, Overloaded, EncodeFailed, LimiterUnavailable,
+    LedgerUnavailable.
     """
     usage_id, requested_at = uuid7(), datetime.now(UTC)
     model = get_model(request.model_id)
@@ -81,7 +82,11 @@ async def create_embeddings(
     batch = await _tokenize(model, request, deadline_at)
     async with _reserved(redis, caller, model, batch, usage_id) as reservation:
         vectors = await dispatcher.encode(
-            model, batch, request_id=str(usage_id), deadline_at=deadline_at
+            model,
+            batch,
+            pool=caller.pool,
+            flow_id=str(caller.identity.attachment_id),
+            deadline_at=deadline_at,
         )
         embeddings = Embeddings(
             model=model,

@@ -18,6 +18,7 @@ from inference.http import (
     UnsupportedEncoding,
     json_response,
 )
+from inference.lanes import Overloaded, TooMuchWaiting
 from inference.rate_limit_headers import rate_limit_headers
 from inference.serializers import InvalidRequest
 
@@ -131,10 +132,24 @@ def error_response(error: Exception) -> Response:
                 "Nothing was billed.",
                 5,
             )
+        case TooMuchWaiting():
+            return _overloaded(
+                429,
+                "Too much of your own is waiting already: the queue for this key would take "
+                f"{error.wait_s:.0f} s.",
+                error,
+            )
+        case Overloaded():
+            return _overloaded(
+                503,
+                f"All workers are busy: this request would wait about {error.wait_s:.0f} s.",
+                error,
+            )
         case EncodeFailed():
+            which = ", ".join(f"input[{index}]" for index in error.failed[:5])
             return _error(
                 500,
-                "The model failed on this request. Nothing was billed.",
+                f"The model failed on {which or 'this request'}. Nothing was billed.",
                 kind="server_error",
                 code="model_error",
             )
@@ -159,6 +174,17 @@ def _rate_limited(error: RateLimitExceeded) -> Response:
             "retry-after-ms": str(max(1, math.ceil(error.retry_after_s * 1000))),
             **rate_limit_headers(error.standing),
         },
+    )
+
+
+def _overloaded(status: int, message: str, error: Overloaded) -> Response:
+    seconds = math.ceil(error.retry_after_s)
+    return _error(
+        status,
+        f"{message} Nothing was billed. Please try again in {seconds} s.",
+        kind="requests" if status == 429 else "server_error",
+        code="overloaded",
+        headers={"retry-after": str(seconds), "retry-after-ms": str(seconds * 1000)},
     )
 
 

@@ -1,42 +1,98 @@
-"""Presence: which models have a worker that is ready, by heartbeats in Redis.
+"""Presence: which workers consume a queue and how fast each is, by heartbeats in Redis.
 
-A worker writes its own lapse time, by Redis's clock, every second; a web process that finds no
-unlapsed worker refuses at once instead of letting a client wait for its deadline.
+A worker writes when it lapses, by Redis's clock, every second. A web process that finds no live
+worker refuses at once instead of letting a client wait for its deadline; one that sees a worker
+lapse, which never says good-bye, sends again what that worker may have held.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 HEARTBEAT_S = 1.0
 LAPSE_S = 4.0
+# How long a lapsed worker is remembered as such.
+MEMORY_S = 60
 
-_BEAT = """
+# KEYS: workers of a queue (hash: worker id → lapses at, in µs, a space, its report)
+# ARGV: worker id, report, µs until it lapses, µs that a lapsed one is remembered
+_ANNOUNCE = """
 local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-redis.call('EXPIRE', KEYS[1], 60)
+local now = time[1] * 1000000 + time[2]
+for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do
+    local lapses = tonumber(string.match(redis.call('HGET', KEYS[1], id), '^%d+'))
+    if lapses + ARGV[4] < now then redis.call('HDEL', KEYS[1], id) end
+end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + ARGV[3]) .. ' ' .. ARGV[2])
+redis.call('PEXPIRE', KEYS[1], math.ceil((ARGV[3] + ARGV[4]) / 1000))
 """
-_COUNT = """
+# Returns {now in µs, worker id, its entry, …}
+_LIST = """
 local time = redis.call('TIME')
-return redis.call('ZCOUNT', KEYS[1], time[1] + time[2] / 1000000, '+inf')
+local found = redis.call('HGETALL', KEYS[1])
+table.insert(found, 1, string.format('%.0f', time[1] * 1000000 + time[2]))
+return found
 """
 
 
-def _key(model_id: str) -> str:
-    return f"workers:{model_id}"
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of itself: tokens it packs into a batch and computes a second, and whether
+    it takes new work (one that is stopping does not)."""
+
+    token_budget: int
+    tokens_per_s: float
+    is_accepting: bool = True
 
 
-def announce(redis: Redis, model_id: str, worker_id: str) -> None:
-    """Say that `worker_id` is ready to serve the model, for the next LAPSE_S seconds."""
-    redis.register_script(_BEAT)(keys=[_key(model_id)], args=[worker_id, LAPSE_S])
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker of a queue, as last heard of."""
+
+    id: str
+    report: Report
+    has_lapsed: bool
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether it lives and takes new work."""
+        return self.report.is_accepting and not self.has_lapsed
 
 
-def withdraw(redis: Redis, model_id: str, worker_id: str) -> None:
-    """Say that it no longer is."""
-    redis.zrem(_key(model_id), worker_id)
+def _key(queue: str) -> str:
+    return f"workers:{queue}"
 
 
-async def count_workers(redis: AsyncRedis, model_id: str) -> int:
-    """How many workers are ready to serve the model."""
-    return int(await redis.register_script(_COUNT)(keys=[_key(model_id)]))
+def announce(redis: Redis, queue: str, worker_id: str, report: Report) -> None:
+    """Say that `worker_id` consumes the queue, for the next LAPSE_S seconds."""
+    redis.register_script(_ANNOUNCE)(
+        keys=[_key(queue)],
+        args=[
+            worker_id,
+            msgspec.json.encode(report),
+            round(LAPSE_S * 1e6),
+            round(MEMORY_S * 1e6),
+        ],
+    )
+
+
+def withdraw(redis: Redis, queue: str, worker_id: str) -> None:
+    """Say good-bye: it holds nothing any more."""
+    redis.hdel(_key(queue), worker_id)
+
+
+async def list_workers(redis: AsyncRedis, queue: str) -> list[Worker]:
+    """The workers of a queue, those that lapsed within MEMORY_S too."""
+    now, *entries = await redis.register_script(_LIST)(keys=[_key(queue)])
+    return list(_parse(int(now), entries))
+
+
+def _parse(now_us: int, entries: list[Any]) -> Iterable[Worker]:
+    for worker_id, entry in zip(entries[::2], entries[1::2], strict=True):
+        lapses_us, _, report = entry.partition(b" ")
+        yield Worker(
+            id=worker_id.decode(),
+            report=msgspec.json.decode(report, type=Report),
+            has_lapsed=int(lapses_us) <= now_us,
+        )

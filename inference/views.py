@@ -8,9 +8,10 @@ from functools import partial
 from django.conf import settings
 from redis.asyncio import Redis
 
+from billing.plans import SHARED_POOL
 from inference import presence
 from inference.authentication import authenticate
-from inference.catalogue import installed_models
+from inference.catalogue import installed_models, queue_name
 from inference.dispatch import Dispatcher
 from inference.embeddings import Embeddings, create_embeddings
 from inference.http import (
@@ -86,8 +87,8 @@ async def list_models(request: Request) -> Response:
 
 async def get_health(request: Request) -> Response:
     """`GET /healthz`: whether this process serves, and how many workers each model has."""
-    models = {
-        model_id: {"workers": await presence.count_workers(request.redis, model_id)}
-        for model_id in installed_models()
-    }
+    models = {}
+    for model_id in installed_models():
+        workers = await presence.list_workers(request.redis, queue_name(model_id, SHARED_POOL))
+        models[model_id] = {"workers": sum(worker.is_accepting for worker in workers)}
     return json_response({"web": "ok", "models": models})

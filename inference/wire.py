@@ -3,6 +3,8 @@
 Token ids travel as int32 and vectors as float32, little-endian bytes; text never travels.
 """
 
+from typing import Literal
+
 import msgspec
 from kombu.serialization import register
 
@@ -10,35 +12,50 @@ ENCODE_TASK = "inference.encode"
 SERIALIZER = "annex-msgpack"
 CONTENT_TYPE = "application/x-annex-msgpack"
 
+Outcome = Literal["computed", "failed", "handed back"]
 
-class EncodeRequest(msgspec.Struct, frozen=True, array_like=True):
-    """One request's texts. ids: (T,) int32 bytes; lengths: (B,) int32 bytes, as in TokenBatch."""
 
-    id: str
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """Some texts of one request: what is scheduled, computed and answered as one.
+
+    ids: (T,) int32 bytes; lengths: (B,) int32 bytes, as in TokenBatch. request_tokens: of all the
+    request's parts, by which its place in a queue is found.
+    """
+
+    id: int  # unique in the web process that sends it
+    flow_id: str  # the attachment, between which workers are fair
     deadline_at: float  # unix seconds
+    request_tokens: int
     ids: bytes
     lengths: bytes
 
+    @property
+    def tokens(self) -> int:
+        return len(self.ids) // 4
+
 
 class EncodeTask(msgspec.Struct, frozen=True, array_like=True):
-    """Requests for one model that wait in one web process, whose reply list is `reply_to`."""
+    """Parts for one model that wait in one web process, whose reply list is `reply_to`."""
 
     model_id: str
     reply_to: str
-    requests: list[EncodeRequest]
+    parts: list[Part]
 
 
-class EncodeReply(msgspec.Struct, frozen=True, array_like=True):
-    """One request's answer. vectors: (B, D) float32 bytes, or empty with `error` set."""
+class Reply(msgspec.Struct, frozen=True, array_like=True):
+    """One part's answer. vectors: (B, D) float32 bytes if computed. failed: the indexes, among the
+    part's texts, of those that cannot be computed. A part is handed back by a worker that stops."""
 
-    id: str
-    vectors: bytes
-    error: str | None = None
+    part_id: int
+    outcome: Outcome
+    vectors: bytes = b""
+    failed: tuple[int, ...] = ()
 
 
 encode = msgspec.msgpack.Encoder().encode
 decode_task = msgspec.msgpack.Decoder(EncodeTask).decode
-decode_reply = msgspec.msgpack.Decoder(EncodeReply).decode
+# A message is the answers of one batch to one web process.
+decode_replies = msgspec.msgpack.Decoder(list[Reply]).decode
 
 # Celery's message around the task, so that the payload inside stays bytes.
 register(  # type: ignore[no-untyped-call]

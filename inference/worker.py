@@ -1,146 +1,282 @@
 """The worker: a Celery process that computes embeddings. The only module that imports torch.
 
 It is named by `manage.py serve_models` alone and never autodiscovered, so no other process pays
-for torch. One process computes one batch at a time (Celery's solo pool).
+for torch. Celery's main thread takes tasks from the broker and hands their parts to the batcher;
+the engine's pipeline takes batches from it and gives vectors back, in threads of its own.
 """
 
 import logging
 import os
+import signal
 import socket
 import threading
 import time
-from functools import lru_cache
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from celery import Celery, shared_task
-from celery.signals import worker_init, worker_ready, worker_shutting_down
+from celery import shared_task
+from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
-from numpy.typing import NDArray
 from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
 
 from inference import presence, wire
-from inference.catalogue import get_model, installed_models, queue_name
-from inference.engine import Encoder, verify_checkpoint
+from inference.batching import Batch, Batcher, Held
+from inference.catalogue import Model, get_model, model_of_queue
+from inference.engine import (
+    Encoded,
+    Encoder,
+    ModelStore,
+    Pipeline,
+    Work,
+    estimate_memory_bytes,
+    verify_checkpoint,
+)
 
 logger = logging.getLogger(__name__)
 
-WORKER_ID = f"{socket.gethostname()}:{os.getpid()}"
+# Unique also among containers, which share host names and process ids.
+WORKER_ID = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 REPLY_LIFE_S = 60  # a reply to a web process that has died is forgotten after this long
-_stopping = threading.Event()
+# What is held is finished in this time after a stop signal, or handed back; 25 s in all.
+DRAIN_S = 20.0
+UNKNOWN_BUDGET_TOKENS = 1_024
 
 
-@lru_cache(maxsize=1)
-def _redis() -> Redis:
-    return Redis.from_url(settings.REDIS_URL)
+class Service:
+    """What this process serves: models of one pool, by one pipeline on one device."""
+
+    def __init__(self, *, redis: Redis, queues: dict[str, str], memory_bytes: int) -> None:
+        """`queues`: model id → Celery queue; `memory_bytes`: what loaded models may take."""
+        self._redis = redis
+        self._queues = queues
+        self._memory_bytes = memory_bytes
+        self._models = ModelStore(
+            memory_budget_bytes=memory_bytes, load=_load, estimate_bytes=_estimate_bytes
+        )
+        self._reports: dict[str, presence.Report] = {}
+        self.batcher = Batcher(self._budget_of)
+        self._pipeline = Pipeline(take=self._take, give=self._give)
+        self._last_given_at = 0.0
+        self._threads = [
+            threading.Thread(target=self._compute, name="compute", daemon=True),
+            threading.Thread(target=self._announce_until_stopped, name="presence", daemon=True),
+        ]
+        self._has_left = False
+
+    def load(self) -> None:
+        """Load what fits, before the first task is taken, so that no request waits for weights.
+        Raises ModelTooLarge for a model that could never be loaded."""
+        for model_id in self._queues:
+            needed = _estimate_bytes(model_id)
+            if self._models.resident and self._models.memory_bytes + needed > self._memory_bytes:
+                logger.info("%s is loaded when it is first asked for", model_id)
+                continue
+            started = time.perf_counter()
+            encoder = self._models.get(model_id)
+            self._reports[model_id] = _measure(encoder)
+            elapsed_s = time.perf_counter() - started
+            logger.info(
+                "loaded %s on %s (%s) in %.1f s", model_id, encoder.device, encoder.dtype, elapsed_s
+            )
+
+    def start(self) -> None:
+        self._announce()
+        for thread in self._threads:
+            thread.start()
+        logger.info("ready: %s", ", ".join(self._queues.values()))
+
+    def stop(self) -> None:
+        """Finish what is held, or hand it back, and say good-bye."""
+        self._announce()
+        rest = self.batcher.drain(DRAIN_S)
+        if rest:
+            logger.warning("handing %d parts back, unfinished", len(rest))
+            self._reply((held, wire.Reply(held.part.id, "handed back")) for held in rest)
+        self._threads[0].join(timeout=3.0)
+        self._has_left = True
+        for queue in self._queues.values():
+            presence.withdraw(self._redis, queue, WORKER_ID)
+
+    def _budget_of(self, model_id: str) -> int:
+        report = self._reports.get(model_id)
+        return report.token_budget if report else UNKNOWN_BUDGET_TOKENS
+
+    def _compute(self) -> None:
+        try:
+            self._pipeline.run()
+        except BaseException:
+            # What it held is sent again by the web processes, once this worker's presence lapses.
+            logger.critical("the engine has ended; so does this worker", exc_info=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _take(self) -> "Work[tuple[Batch, float]] | None":
+        while (batch := self.batcher.take()) is not None:
+            try:
+                encoder = self._models.get(batch.model_id)
+            except Exception:
+                logger.exception("cannot load %s", batch.model_id)
+                self._answer(batch, [wire.Reply(held.part.id, "failed") for held in batch.parts])
+                continue
+            sequences = [text for held in batch.parts for text in held.sequences]
+            return Work(encoder=encoder, sequences=sequences, tag=(batch, time.perf_counter()))
+        return None
+
+    def _give(self, tag: tuple[Batch, float], encoded: Encoded) -> None:
+        batch, taken_at = tag
+        self._answer(batch, list(_replies(batch, encoded)))
+        self._rate(batch, taken_at)
+
+    def _answer(self, batch: Batch, replies: list[wire.Reply]) -> None:
+        try:
+            self._reply(zip(batch.parts, replies, strict=True))
+        finally:
+            self.batcher.done(batch)
+
+    def _reply(self, replies: Iterable[tuple[Held, wire.Reply]]) -> None:
+        """Push each reply to its web process; one message for all that go to the same."""
+        messages: dict[str, list[wire.Reply]] = defaultdict(list)
+        for held, reply in replies:
+            messages[held.reply_to].append(reply)
+        pipeline = self._redis.pipeline(transaction=False)
+        for reply_to, message in messages.items():
+            pipeline.rpush(reply_to, wire.encode(message))
+            pipeline.expire(reply_to, REPLY_LIFE_S)
+        try:
+            pipeline.execute()
+        except RedisError:
+            logger.exception("lost the replies to %d parts", sum(map(len, messages.values())))
+
+    def _rate(self, batch: Batch, taken_at: float) -> None:
+        """Learn from a batch how many tokens this worker computes a second."""
+        now = time.perf_counter()
+        elapsed_s = now - max(taken_at, self._last_given_at)
+        self._last_given_at = now
+        tokens = sum(held.part.tokens for held in batch.parts)
+        report = self._reports.get(batch.model_id)
+        # A small batch costs more a token, and says nothing of what a backlog would.
+        if report is not None and tokens >= report.token_budget / 2:
+            rate = 0.8 * report.tokens_per_s + 0.2 * tokens / elapsed_s
+            self._reports[batch.model_id] = presence.Report(
+                token_budget=report.token_budget, tokens_per_s=rate
+            )
+
+    def _announce(self) -> None:
+        for model_id, queue in self._queues.items():
+            known = self._reports.get(model_id)
+            report = presence.Report(
+                token_budget=self._budget_of(model_id),
+                tokens_per_s=known.tokens_per_s if known else 0.0,
+                is_accepting=not self.batcher.is_stopping,
+            )
+            presence.announce(self._redis, queue, WORKER_ID, report)
+
+    def _announce_until_stopped(self) -> None:
+        """In a thread of its own: neither computing nor a full queue may make it look dead."""
+        while not self._has_left:
+            try:
+                self._announce()
+            except RedisError:
+                logger.exception("cannot announce this worker; trying again")
+            time.sleep(presence.HEARTBEAT_S)
 
 
-@lru_cache(maxsize=8)
-def load_encoder(model_id: str) -> Encoder:
+def _load(model_id: str) -> Encoder:
     """The model, its weights checked against the catalogue, ready to compute."""
     model = get_model(model_id)
-    if model.path is None:
-        raise FileNotFoundError(f"the weights of {model_id} are not installed")
-    verify_checkpoint(model.path, model.sha256)
-    encoder = Encoder(model.path)
-    encoder.encode([np.ones(8, dtype=np.int32)])  # the first pass pays for what is set up lazily
+    verify_checkpoint(_folder(model), model.sha256)
+    encoder = Encoder(_folder(model), pooling=model.pooling)
+    encoder.warm_up()
     return encoder
+
+
+def _estimate_bytes(model_id: str) -> int:
+    return estimate_memory_bytes(_folder(get_model(model_id)))
+
+
+def _folder(model: Model) -> Path:
+    if model.path is None:
+        raise FileNotFoundError(f"the weights of {model.id} are not installed")
+    return model.path
+
+
+def _measure(encoder: Encoder) -> presence.Report:
+    """What one full batch of short texts takes."""
+    texts = [np.ones(32, dtype=np.int32)] * max(1, encoder.token_budget // 32)
+    started = time.perf_counter()
+    encoder.encode(texts)
+    rate = 32 * len(texts) / (time.perf_counter() - started)
+    return presence.Report(token_budget=encoder.token_budget, tokens_per_s=rate)
+
+
+def _replies(batch: Batch, encoded: Encoded) -> Iterable[wire.Reply]:
+    """One reply a part, of its rows of the batch's vectors (B, D)."""
+    failed = set(encoded.failed)
+    start = 0
+    for held in batch.parts:
+        stop = start + len(held.sequences)
+        choked = tuple(row - start for row in range(start, stop) if row in failed)
+        if choked:
+            logger.error("texts %s of part %d cannot be computed", choked, held.part.id)
+            yield wire.Reply(held.part.id, "failed", failed=choked)
+        else:
+            vectors = encoded.vectors[start:stop].astype("<f4", copy=False)
+            yield wire.Reply(held.part.id, "computed", vectors.tobytes())
+        start = stop
+
+
+_service: Service | None = None
 
 
 @shared_task(name=wire.ENCODE_TASK, ignore_result=True)
 def encode(payload: bytes) -> None:
-    """Compute the task's requests and push one reply for each to its web process."""
-    task = wire.decode_task(payload)
-    now = time.time()
-    live = [request for request in task.requests if request.deadline_at > now]
-    if len(live) < len(task.requests):
-        logger.info("skipped %d requests past their deadline", len(task.requests) - len(live))
-    if not live:
-        return
-    replies = _compute(load_encoder(task.model_id), live)
-    pipeline = _redis().pipeline(transaction=False)
-    pipeline.rpush(task.reply_to, *[wire.encode(reply) for reply in replies])
-    pipeline.expire(task.reply_to, REPLY_LIFE_S)
-    pipeline.execute()
-
-
-def _compute(encoder: Encoder, requests: list[wire.EncodeRequest]) -> list[wire.EncodeReply]:
-    """One reply a request. If they fail together they are tried one by one, to spare the others."""
-    try:
-        return _encode_together(encoder, requests)
-    except Exception:
-        if len(requests) > 1:
-            logger.exception("a batch of %d requests failed; trying each alone", len(requests))
-            return [reply for request in requests for reply in _compute(encoder, [request])]
-        logger.exception("request %s failed", requests[0].id)
-        return [wire.EncodeReply(id=requests[0].id, vectors=b"", error="the model failed")]
-
-
-def _encode_together(
-    encoder: Encoder, requests: list[wire.EncodeRequest]
-) -> list[wire.EncodeReply]:
-    groups = [_sequences(request) for request in requests]
-    vectors = encoder.encode([sequence for group in groups for sequence in group])  # (B, D)
-    if not np.isfinite(vectors).all():
-        raise FloatingPointError("the model returned numbers that are not finite")
-    replies = []
-    start = 0
-    for request, group in zip(requests, groups, strict=True):
-        part = vectors[start : start + len(group)].astype("<f4")
-        replies.append(wire.EncodeReply(id=request.id, vectors=part.tobytes()))
-        start += len(group)
-    return replies
-
-
-def _sequences(request: wire.EncodeRequest) -> list[NDArray[np.int32]]:
-    ids = np.frombuffer(request.ids, dtype="<i4")
-    lengths = np.frombuffer(request.lengths, dtype="<i4")
-    return np.split(ids, np.cumsum(lengths)[:-1])
-
-
-def _served_model_ids(app: Celery) -> list[str]:
-    """The models whose queues this worker consumes."""
-    consumed = app.amqp.queues.consume_from
-    return [model_id for model_id in installed_models() if queue_name(model_id) in consumed]
+    """Hold the task's parts until they are computed; their web process gets the replies."""
+    if _service is None:
+        raise RuntimeError("start this worker with `manage.py serve_models`")
+    _service.batcher.accept(wire.decode_task(payload))
 
 
 @worker_init.connect
-def _load_models(sender: Any, **_: object) -> None:
-    """Load before the first task is taken, so that no request waits for weights."""
-    for model_id in _served_model_ids(sender.app):
-        started = time.perf_counter()
-        device = load_encoder(model_id).device
-        elapsed_s = time.perf_counter() - started
-        logger.info("loaded %s on %s in %.1f s", model_id, device, elapsed_s)
+def _start_service(sender: Any, **_: object) -> None:
+    global _service
+    redis = Redis.from_url(
+        settings.REDIS_URL,
+        retry=Retry(ExponentialBackoff(cap=1.0), 5),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+    )
+    queues = {model_of_queue(queue): queue for queue in sender.app.amqp.queues.consume_from}
+    memory_bytes = settings.WORKER_MEMORY_MB * 1_000_000
+    _service = Service(redis=redis, queues=queues, memory_bytes=memory_bytes)
+    try:
+        _service.load()
+    except Exception as error:
+        # Celery would log it and start a worker without a model.
+        logger.critical("cannot load the models", exc_info=True)
+        raise SystemExit(1) from error
 
 
 @worker_ready.connect
-def _announce_models(sender: Any, **_: object) -> None:
-    model_ids = _served_model_ids(sender.app)
-    # A thread of its own: the main thread computes, and must not look dead while it does.
-    threading.Thread(
-        target=_announce_until_stopped, args=(model_ids,), name="presence", daemon=True
-    ).start()
-
-
-def _announce_until_stopped(model_ids: list[str]) -> None:
-    while True:
-        try:
-            for model_id in model_ids:
-                presence.announce(_redis(), model_id, WORKER_ID)
-        except RedisError:
-            logger.exception("cannot announce this worker; trying again")
-        if _stopping.wait(presence.HEARTBEAT_S):
-            return
+def _announce_service(**_: object) -> None:
+    if _service is not None:
+        _service.start()
 
 
 @worker_shutting_down.connect
-def _withdraw_models(**_: object) -> None:
-    """No new requests from here on. What was announced lapses by itself if Redis is gone."""
-    _stopping.set()
-    try:
-        for model_id in installed_models():
-            presence.withdraw(_redis(), model_id, WORKER_ID)
-    except RedisError:
-        logger.exception("cannot withdraw this worker; its presence lapses by itself")
+def _refuse_new_work(**_: object) -> None:
+    """In a signal handler: sets a flag, takes no lock. The next heartbeat tells."""
+    if _service is not None:
+        _service.batcher.is_stopping = True
+
+
+@worker_shutdown.connect
+def _stop_service(**_: object) -> None:
+    if _service is not None:
+        _service.stop()

@@ -1,6 +1,23 @@
 """The engine: token ids in, vectors out. A torch library of its own, without Django or Celery."""
 
-from inference.engine.checkpoint import CheckpointMismatch, verify_checkpoint
-from inference.engine.encoder import Encoder
+from inference.engine.checkpoint import (
+    CheckpointMismatch,
+    estimate_memory_bytes,
+    verify_checkpoint,
+)
+from inference.engine.encoder import DeviceLost, Encoded, Encoder
+from inference.engine.pipeline import Pipeline, Work
+from inference.engine.residency import ModelStore, ModelTooLarge
 
-__all__ = ["CheckpointMismatch", "Encoder", "verify_checkpoint"]
+__all__ = [
+    "CheckpointMismatch",
+    "DeviceLost",
+    "Encoded",
+    "Encoder",
+    "ModelStore",
+    "ModelTooLarge",
+    "Pipeline",
+    "Work",
+    "estimate_memory_bytes",
+    "verify_checkpoint",
+]

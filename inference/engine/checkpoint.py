@@ -1,7 +1,18 @@
 """Checkpoints: the weights on disk are the weights that the catalogue names, or nothing runs."""
 
 import hashlib
+import json
+import math
 from pathlib import Path
+
+import torch
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from inference.engine.attention import ATTENTION
+
+# A worker's log is no terminal.
+disable_progress_bar()  # type: ignore[no-untyped-call]
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -18,3 +29,36 @@ def verify_checkpoint(folder: Path, sha256: str) -> None:
         raise CheckpointMismatch(
             f"{folder / WEIGHTS_FILE} has sha256 {found}, the catalogue says {sha256}"
         )
+
+
+def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """The checkpoint as a model of transformers', ready to compute."""
+    model: PreTrainedModel = AutoModel.from_pretrained(
+        folder, local_files_only=True, dtype=dtype, attn_implementation=ATTENTION
+    )
+    return model.to(device).eval()
+
+
+def default_device() -> torch.device:
+    """The GPU that torch finds, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes it natively, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    capabilities = torch.cpu.get_capabilities()
+    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return torch.bfloat16 if native else torch.float32
+
+
+def estimate_memory_bytes(folder: Path, dtype: torch.dtype | None = None) -> int:
+    """Memory that the folder's weights take as `dtype`, by default what this machine computes in;
+    from the file's header alone."""
+    dtype = dtype or best_dtype(default_device())
+    with (folder / WEIGHTS_FILE).open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    header.pop("__metadata__", None)
+    numbers = sum(math.prod(tensor["shape"]) for tensor in header.values())
+    return numbers * dtype.itemsize

@@ -19,9 +19,10 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from addon.provider.provisioning import AttachmentRequest, ProvisionRequest, provision
-from billing.plans import sync_plans
+from billing.plans import SHARED_POOL, sync_plans
 from config.celery import app as celery_app
 from inference.asgi import InferenceApplication
+from inference.catalogue import queue_name
 from inference.database import run_in_database_thread
 
 MODEL_ID = "all-minilm-l6-v2"
@@ -58,7 +59,7 @@ def worker(worker_process: subprocess.Popen[bytes], redis_client: Redis) -> subp
 def wait_for_worker(process: subprocess.Popen[bytes], read_log: Callable[[], str]) -> None:
     deadline = time.monotonic() + WORKER_START_S
     with Redis.from_url(settings.REDIS_URL) as redis:
-        while not redis.zcard(f"workers:{MODEL_ID}"):
+        while not redis.hlen(f"workers:{queue_name(MODEL_ID, SHARED_POOL)}"):
             assert process.poll() is None, read_log()
             assert time.monotonic() < deadline, read_log()
             time.sleep(0.2)

@@ -10,6 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from billing.models import UsageEvent
+from billing.plans import SHARED_POOL
 from inference.asgi import InferenceApplication
 from inference.database import run_in_database_thread
 from tests.inference.conftest import MODEL_ID, Attach, Attachment
@@ -161,16 +162,20 @@ async def test_a_worker_survives_a_task_that_is_none(
     from inference import wire
     from inference.catalogue import queue_name
 
-    broken = wire.EncodeTask(
-        model_id=MODEL_ID,
-        reply_to="replies:nobody",
-        requests=[wire.EncodeRequest(id="x", deadline_at=9e12, ids=b"\xff" * 8, lengths=b"\x02")],
-    )
-    for payload in (b"garbage", wire.encode(broken)):
+    texts = {"no lengths": (b"\xff" * 8, b"\x02"), "no tokens": (b"\xff" * 4, b"\x01\0\0\0")}
+    broken = [
+        wire.EncodeTask(
+            model_id=MODEL_ID,
+            reply_to="replies:nobody",
+            parts=[wire.Part(1, "a", 9e12, 1, ids, lengths)],
+        )
+        for ids, lengths in texts.values()
+    ]
+    for payload in (b"garbage", *map(wire.encode, broken)):
         celery_app.send_task(
             wire.ENCODE_TASK,
             args=[payload],
-            queue=queue_name(MODEL_ID),
+            queue=queue_name(MODEL_ID, SHARED_POOL),
             serializer=wire.SERIALIZER,
         )
     body = {"model": MODEL_ID, "input": "still there"}

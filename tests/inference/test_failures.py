@@ -7,20 +7,30 @@ from typing import Any
 import httpx
 import pytest
 from celery import Celery
+from django.conf import settings
 from django.db import OperationalError
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from billing import metering, rate_limits
-from inference import embeddings, presence, views, wire
+from billing.plans import SHARED_POOL
+from inference import embeddings, presence, views
 from inference.asgi import InferenceApplication
-from inference.catalogue import Model, get_model
+from inference.catalogue import Model, queue_name
 from inference.dispatch import Dispatcher, EncodeFailed
 from inference.tokenization import TokenBatch
 from tests.inference.conftest import MODEL_ID, Attach
 from tests.inference.test_refusals import assert_nothing_happened, error_of, post
 
 Encode = Callable[..., Awaitable[Any]]
+
+
+def announce_silent_worker() -> None:
+    """A worker that never answers."""
+    report = presence.Report(token_budget=1_000, tokens_per_s=1_000.0)
+    with SyncRedis.from_url(settings.REDIS_URL) as client:
+        presence.announce(client, queue_name(MODEL_ID, SHARED_POOL), "silent", report)
 
 
 @pytest.fixture
@@ -99,12 +109,13 @@ async def test_a_model_that_fails_is_a_500_that_is_not_billed(
     client: httpx.AsyncClient, attach: Attach, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object, **__: object) -> None:
-        raise EncodeFailed("the model failed")
+        raise EncodeFailed((0,))
 
     monkeypatch.setattr(Dispatcher, "encode", fail)
     response = await post(client, (await attach()).key)
     assert response.status_code == 500
     assert error_of(response)["code"] == "model_error"
+    assert "input[0]" in error_of(response)["message"]
     await assert_nothing_happened(redis)
 
 
@@ -128,7 +139,7 @@ async def test_health_without_redis_is_a_503(
     async def fail(*_: object) -> int:
         raise RedisConnectionError("gone")
 
-    monkeypatch.setattr(presence, "count_workers", fail)
+    monkeypatch.setattr(presence, "list_workers", fail)
     assert (await client.get("/healthz")).status_code == 503
 
 
@@ -147,12 +158,11 @@ async def test_many_requests_at_once_share_the_connections(
 async def test_a_client_that_hangs_up_leaves_nothing_reserved(
     application: InferenceApplication, attach: Attach, redis: Redis, after_s: float
 ) -> None:
-    time_s, _ = await redis.time()
-    await redis.zadd(f"workers:{MODEL_ID}", {"silent": time_s + 60})
+    announce_silent_worker()
     key = (await attach()).key
     await asyncio.gather(*[hang_up(application, key, after_s) for _ in range(20)])
     await assert_nothing_happened(redis)
-    assert application._dispatcher._waiting == {}
+    assert application._dispatcher._under_way == {}
 
 
 async def hang_up(application: InferenceApplication, key: str, after_s: float) -> None:
@@ -206,8 +216,7 @@ async def test_a_hang_up_while_the_row_is_written_is_too_late(
 async def test_a_broker_that_cannot_be_reached_is_a_503(
     client: httpx.AsyncClient, attach: Attach, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    time_s, _ = await redis.time()
-    await redis.zadd(f"workers:{MODEL_ID}", {"silent": time_s + 60})
+    announce_silent_worker()
 
     def fail(*_: object, **__: object) -> None:
         raise ConnectionError("no broker")
@@ -231,21 +240,3 @@ async def test_paths_below_v1_and_compressed_bodies_are_refused_in_openais_shape
     response = await client.post("/v1/embeddings", content=b"\x1f\x8b", headers=headers)
     assert response.status_code == 415
     assert "gzip" in error_of(response)["message"]
-
-
-def test_large_requests_do_not_share_a_task() -> None:
-    from inference.dispatch import TASK_MAX_REQUESTS, TASK_MAX_TOKENS, _split
-
-    class Waiting:
-        def __init__(self, tokens: int) -> None:
-            self.request = wire.EncodeRequest(
-                id="x", deadline_at=0, ids=b"1234" * tokens, lengths=b""
-            )
-
-    def sizes(tokens: list[int]) -> list[list[int]]:
-        group: Any = [Waiting(count) for count in tokens]
-        return [[len(waiting.request.ids) // 4 for waiting in part] for part in _split(group)]
-
-    assert sizes([TASK_MAX_TOKENS * 2, 5, 6]) == [[TASK_MAX_TOKENS * 2], [5, 6]]
-    assert [len(part) for part in sizes([1] * (TASK_MAX_REQUESTS + 1))] == [TASK_MAX_REQUESTS, 1]
-    assert get_model(MODEL_ID).context_tokens <= TASK_MAX_TOKENS

@@ -1,64 +1,205 @@
-"""The worker's batch: a poisonous request fails alone, and expired ones are not computed."""
+"""The worker: batches with real weights, poisonous texts, several models, a stop in good order."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from django.conf import settings
+from redis import Redis
 
+from billing.plans import SHARED_POOL
 from inference import wire, worker
-from inference.engine import Encoder
-from inference.worker import _compute
+from inference.batching import Batch, Held
+from inference.catalogue import model_of_queue, queue_name
+from inference.engine import Encoded
+from inference.worker import Service
 
-POISON = 666
-
-
-class Fake:
-    """An encoder whose vectors say which ids they were made of, and that chokes on one id."""
-
-    def __init__(self, poison: str) -> None:
-        self.poison = poison
-        self.calls = 0
-
-    def encode(self, sequences: list[np.ndarray]) -> np.ndarray:
-        self.calls += 1
-        vectors = np.array([[sequence.sum()] * 4 for sequence in sequences], dtype=np.float32)
-        if any(POISON in sequence for sequence in sequences):
-            if self.poison == "raises":
-                raise RuntimeError("out of memory")
-            vectors[0] = np.nan
-        return vectors
+MODEL_ID = "all-minilm-l6-v2"
+QUEUE = queue_name(MODEL_ID, SHARED_POOL)
 
 
-def request(id_: str, *texts: list[int], deadline_at: float = 9e12) -> wire.EncodeRequest:
-    return wire.EncodeRequest(
+def part(id_: int, *lengths: int, deadline_at: float | None = None) -> wire.Part:
+    return wire.Part(
         id=id_,
-        deadline_at=deadline_at,
-        ids=np.concatenate([np.array(text, dtype="<i4") for text in texts]).tobytes(),
-        lengths=np.array([len(text) for text in texts], dtype="<i4").tobytes(),
+        flow_id="a",
+        deadline_at=deadline_at or time.time() + 60,
+        request_tokens=sum(lengths),
+        ids=np.full(sum(lengths), 2_000 + id_, dtype="<i4").tobytes(),
+        lengths=np.array(lengths, dtype="<i4").tobytes(),
     )
 
 
-@pytest.mark.parametrize("poison", ["raises", "returns NaN"])
-def test_only_the_poisonous_request_fails(poison: str) -> None:
-    requests = [request("a", [1, 2], [3]), request("b", [POISON]), request("c", [4])]
-    replies = {reply.id: reply for reply in _compute(as_encoder(Fake(poison)), requests)}
-    assert [replies[id_].error is None for id_ in "abc"] == [True, False, True]
-    a = np.frombuffer(replies["a"].vectors, dtype="<f4").reshape(2, 4)
-    assert a[:, 0].tolist() == [3, 3]
-    assert np.frombuffer(replies["c"].vectors, dtype="<f4")[0] == 4
+def task(*parts: wire.Part, reply_to: str = "replies:test") -> wire.EncodeTask:
+    return wire.EncodeTask(model_id=MODEL_ID, reply_to=reply_to, parts=list(parts))
 
 
-def as_encoder(fake: Fake) -> Encoder:
-    return fake  # type: ignore[return-value]
+@pytest.fixture
+def service(redis_client: Redis) -> Iterator[Service]:
+    """A service in this very process: what Celery's signals start."""
+    redis = Redis.from_url(settings.REDIS_URL)
+    service = Service(redis=redis, queues={MODEL_ID: QUEUE}, memory_bytes=10**9)
+    service.load()
+    service.start()
+    yield service
+    service.batcher.is_stopping = True
+    service.stop()
 
 
-def test_expired_requests_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Fake("raises")
-    monkeypatch.setattr(worker, "load_encoder", lambda _: fake)
-    task = wire.EncodeTask(
-        model_id="all-minilm-l6-v2",
-        reply_to="replies:test",
-        requests=[request("late", [1], deadline_at=time.time() - 1)],
-    )
-    worker.encode(wire.encode(task))
-    assert fake.calls == 0
+def read_replies(redis: Redis, count: int, key: str = "replies:test") -> dict[int, wire.Reply]:
+    replies: dict[int, wire.Reply] = {}
+    deadline = time.monotonic() + 20
+    while len(replies) < count:
+        popped = redis.blpop([key], timeout=1)
+        assert popped is not None or time.monotonic() < deadline
+        if popped is not None:
+            replies |= {reply.part_id: reply for reply in wire.decode_replies(popped[1])}
+    return replies
+
+
+def test_each_part_gets_the_vectors_of_its_texts(service: Service, redis_client: Redis) -> None:
+    service.batcher.accept(task(part(1, 5, 9), part(2, 7)))
+    replies = read_replies(redis_client, 2)
+    vectors = {id_: np.frombuffer(reply.vectors, "<f4") for id_, reply in replies.items()}
+    assert {id_: vector.size for id_, vector in vectors.items()} == {1: 2 * 384, 2: 384}
+    service.batcher.accept(task(part(2, 7)))
+    alone = np.frombuffer(read_replies(redis_client, 1)[2].vectors, "<f4")
+    assert float(alone @ vectors[2]) > 0.9999
+
+
+def test_replies_go_to_the_list_of_each_web_process(service: Service, redis_client: Redis) -> None:
+    service.batcher.accept(task(part(1, 5), reply_to="replies:one"))
+    service.batcher.accept(task(part(1, 5), reply_to="replies:two"))
+    assert read_replies(redis_client, 1, "replies:one")[1].outcome == "computed"
+    assert read_replies(redis_client, 1, "replies:two")[1].outcome == "computed"
+
+
+def test_a_text_that_the_model_cannot_take_fails_alone(
+    service: Service, redis_client: Redis
+) -> None:
+    bad = np.array([1, 2, 10_000_000], dtype="<i4").tobytes()
+    lengths = np.array([1, 2], dtype="<i4").tobytes()
+    poison = wire.Part(9, "a", time.time() + 60, 3, bad, lengths)
+    service.batcher.accept(task(part(1, 5), poison, part(2, 5)))
+    replies = read_replies(redis_client, 3)
+    assert [replies[id_].outcome for id_ in (1, 9, 2)] == ["computed", "failed", "computed"]
+    assert replies[9].failed == (1,)
+
+
+def test_parts_past_their_deadline_get_no_reply(service: Service, redis_client: Redis) -> None:
+    service.batcher.accept(task(part(1, 5, deadline_at=time.time() - 1), part(2, 5)))
+    assert set(read_replies(redis_client, 1)) == {2}
+    assert redis_client.llen("replies:test") == 0
+
+
+def test_it_announces_what_it_can_do(service: Service, redis_client: Redis) -> None:
+    entry = redis_client.hget(f"workers:{QUEUE}", worker.WORKER_ID)
+    assert entry is not None
+    assert b'"is_accepting":true' in entry
+    report = service._reports[MODEL_ID]
+    assert report.token_budget > 0
+    assert report.tokens_per_s > 0
+
+
+def test_a_model_that_fits_in_no_memory_is_refused_at_the_start(redis_client: Redis) -> None:
+    from inference.engine import ModelTooLarge
+
+    service = Service(redis=redis_client, queues={MODEL_ID: QUEUE}, memory_bytes=1_000)
+    with pytest.raises(ModelTooLarge):
+        service.load()
+
+
+def test_replies_of_a_batch_are_cut_by_part() -> None:
+    parts = [
+        Held(part(1, 1, 1), [np.ones(1, np.int32)] * 2, "r"),
+        Held(part(2, 1), [np.ones(1, np.int32)], "r"),
+    ]
+    vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
+    batch = Batch(MODEL_ID, parts)
+    one, two = worker._replies(batch, Encoded(vectors=vectors, failed=()))
+    assert np.frombuffer(one.vectors, "<f4").tolist() == [0, 1, 2, 3]
+    assert np.frombuffer(two.vectors, "<f4").tolist() == [4, 5]
+    one, two = worker._replies(batch, Encoded(vectors=vectors, failed=(1,)))
+    assert (one.outcome, one.failed, one.vectors) == ("failed", (1,), b"")
+    assert two.outcome == "computed"
+
+
+def test_the_queue_of_a_pool_names_its_model() -> None:
+    assert model_of_queue(queue_name("org.model-v1.5", "gold")) == "org.model-v1.5"
+
+
+def test_a_stop_answers_or_hands_back_everything(
+    service: Service, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "DRAIN_S", 0.3)
+    for number in range(40):
+        service.batcher.accept(task(part(number, *[250] * 4)))
+    service.batcher.is_stopping = True
+    started = time.monotonic()
+    service.stop()
+    assert time.monotonic() - started < 5
+    outcomes = [reply.outcome for reply in read_replies(redis_client, 40).values()]
+    assert set(outcomes) == {"computed", "handed back"}
+    assert not redis_client.hexists(f"workers:{QUEUE}", worker.WORKER_ID)
+
+
+@pytest.fixture
+def start_worker(redis_client: Redis) -> Iterator[Callable[[], "subprocess.Popen[bytes]"]]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> "subprocess.Popen[bytes]":
+        before = redis_client.hlen(f"workers:{QUEUE}")
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "serve_models"],
+            cwd=settings.BASE_DIR,
+            env={**os.environ, "REDIS_URL": settings.REDIS_URL},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        started.append(process)
+        deadline = time.monotonic() + 60
+        while redis_client.hlen(f"workers:{QUEUE}") == before:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_sigterm_finishes_what_the_process_holds_within_25_s(
+    start_worker: Callable[[], "subprocess.Popen[bytes]"], redis_client: Redis
+) -> None:
+    from config.celery import app
+
+    process = start_worker()
+    tasks = [task(*[part(10 * n + m, *[200] * 4) for m in range(10)]) for n in range(12)]
+    for one in tasks:
+        app.send_task(
+            wire.ENCODE_TASK, args=[wire.encode(one)], queue=QUEUE, serializer=wire.SERIALIZER
+        )
+    read_replies(redis_client, 1)  # at work
+    process.send_signal(signal.SIGTERM)
+    threading.Timer(1.0, process.send_signal, [signal.SIGTERM]).start()  # as `make up` asks again
+    started = time.monotonic()
+    assert process.wait(timeout=25) == 0
+    assert time.monotonic() - started < 25
+    answered = set()
+    while (message := redis_client.lpop("replies:test")) is not None:
+        answered |= {reply.part_id for reply in wire.decode_replies(message)}
+    # What it had not taken from the broker is still there, for another worker.
+    left = redis_client.llen(QUEUE)
+    assert len(answered) >= 120 - 10 * left - 10
+    assert presence_of(redis_client) == 0
+
+
+def presence_of(redis: Redis) -> int:
+    return int(redis.hlen(f"workers:{QUEUE}"))

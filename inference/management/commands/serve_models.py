@@ -1,39 +1,49 @@
 """`manage.py serve_models`: a worker for the models of the catalogue."""
 
 import os
+import re
+import sys
 from argparse import ArgumentParser
 from typing import Any
 
 from celery import current_app
 from django.core.management.base import BaseCommand, CommandError
 
+from billing.plans import SHARED_POOL
 from inference.catalogue import UnknownModel, get_model, installed_models, queue_name
+from inference.gpu_processes import run_one_process_each, this_command, visible_gpus
+
+POOL_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 
 
 class Command(BaseCommand):
     help = (
         "Compute embeddings: a Celery worker that consumes the queues of the given models, or of "
-        "every installed model of the catalogue."
+        "every installed model of the catalogue. On a machine with several GPUs, one worker each."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("models", nargs="*", metavar="MODEL", help="a model id")
+        parser.add_argument(
+            "--pool",
+            default=SHARED_POOL,
+            help="the pool to work for: a plan's worker_pool, or the id of a resource whose plan "
+            'has worker_pool = "resource" (default: %(default)s)',
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        model_ids = options["models"] or list(installed_models())
-        if not model_ids:
-            raise CommandError("No model of the catalogue has its weights installed.")
-        try:
-            queues = [queue_name(get_model(model_id).id) for model_id in model_ids]
-        except UnknownModel as error:
-            known = ", ".join(error.known) or "none"
-            raise CommandError(
-                f"Unknown or not installed: {error.model_id}. Installed: {known}."
-            ) from None
+        pool = options["pool"]
+        if not re.fullmatch(POOL_PATTERN, pool):
+            raise CommandError(f"--pool must be letters, digits, - and _, not {pool!r}.")
+        queues = [queue_name(model_id, pool) for model_id in _model_ids(options["models"])]
+        gpus = visible_gpus(os.environ)
+        if len(gpus) > 1:
+            self.stdout.write(f"one worker for each of {len(gpus)} GPUs")
+            sys.exit(run_one_process_each(this_command(), gpus))
         # Threads of a matrix product that wait by spinning take the processor from those that work,
         # and from the web process beside them; read by OpenMP when torch is imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        # solo: one batch at a time in this very process, which owns the weights and the device.
+        # solo: tasks are only taken apart there; the engine has threads of its own.
         current_app.worker_main(
             [
                 "worker",
@@ -47,3 +57,16 @@ class Command(BaseCommand):
                 "--loglevel=INFO",
             ]
         )
+
+
+def _model_ids(wanted: list[str]) -> list[str]:
+    model_ids = wanted or list(installed_models())
+    if not model_ids:
+        raise CommandError("No model of the catalogue has its weights installed.")
+    try:
+        return [get_model(model_id).id for model_id in model_ids]
+    except UnknownModel as error:
+        known = ", ".join(error.known) or "none"
+        raise CommandError(
+            f"Unknown or not installed: {error.model_id}. Installed: {known}."
+        ) from None

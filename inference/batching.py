@@ -1,0 +1,118 @@
+"""Batching: what a worker holds, and what it computes next.
+
+Tasks of any web process are taken apart into their parts, which wait here in fair order; a batch is
+what comes first, up to the device's token budget, whichever task and request it came in.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference import wire
+from inference.fair_queue import FairQueue
+
+# What a worker takes from the broker beyond what it computes; more stays there, for others.
+HELD_BATCHES = 64
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """A part, the ids of each of its texts, and the list that its answer goes to."""
+
+    part: wire.Part
+    sequences: list[NDArray[np.int32]]
+    reply_to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Parts for one model, computed together."""
+
+    model_id: str
+    parts: list[Held]
+
+
+class Batcher:
+    """Thread-safe: one thread accepts, another takes.
+
+    `budget_of` says how many tokens of a model fit a batch. Models take turns, a batch each.
+    """
+
+    def __init__(self, budget_of: Callable[[str], int]) -> None:
+        self._budget_of = budget_of
+        self._queues: dict[str, FairQueue[Held]] = {}
+        self._changed = threading.Condition()
+        self._computing = 0
+        self._is_closed = False
+        # Set by a signal handler, which must take no lock.
+        self.is_stopping = False
+
+    def accept(self, task: wire.EncodeTask) -> None:
+        """Hold the task's parts. Waits while too much is held, unless the worker is stopping.
+
+        Raises ValueError, and holds none, if a part's lengths are not those of its ids.
+        """
+        parts = [Held(part, _sequences(part), task.reply_to) for part in task.parts]
+        with self._changed:
+            queue = self._queues.setdefault(task.model_id, FairQueue())
+            bound = HELD_BATCHES * self._budget_of(task.model_id)
+            while queue.tokens > bound and not self.is_stopping:
+                self._changed.wait(POLL_S)
+            now = time.monotonic()
+            for held in parts:
+                part = held.part
+                size = part.request_tokens
+                queue.push(part.flow_id, held, tokens=part.tokens, size=size, now=now)
+            self._changed.notify_all()
+
+    def take(self) -> Batch | None:
+        """The next batch, as soon as there is one; None once closed. Parts past their deadline are
+        left out: nobody waits for them any more."""
+        with self._changed:
+            while not self._is_closed:
+                for model_id in list(self._queues):
+                    self._queues[model_id] = queue = self._queues.pop(model_id)  # now the last
+                    now = time.time()
+                    parts = queue.pop_batch(self._budget_of(model_id))
+                    live = [held for held in parts if held.part.deadline_at > now]
+                    if live:
+                        self._computing += len(live)
+                        self._changed.notify_all()
+                        return Batch(model_id, live)
+                if not any(map(len, self._queues.values())):
+                    self._changed.wait()
+            return None
+
+    def done(self, batch: Batch) -> None:
+        """A batch that was taken is answered."""
+        with self._changed:
+            self._computing -= len(batch.parts)
+            self._changed.notify_all()
+
+    def drain(self, timeout_s: float) -> list[Held]:
+        """Wait until all that is held is answered, at most `timeout_s`, and close. What still
+        waits then is returned; what is being computed is not."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while self._is_busy() and (left_s := deadline - time.monotonic()) > 0:
+                self._changed.wait(left_s)
+            self._is_closed = True
+            self._changed.notify_all()
+            rest = [queue.pop_batch(queue.tokens) for queue in self._queues.values()]
+            return [held for parts in rest for held in parts]
+
+    def _is_busy(self) -> bool:
+        return self._computing > 0 or any(map(len, self._queues.values()))
+
+
+def _sequences(part: wire.Part) -> list[NDArray[np.int32]]:
+    ids = np.frombuffer(part.ids, dtype="<i4")
+    lengths = np.frombuffer(part.lengths, dtype="<i4")
+    if not len(lengths) or lengths.min() < 1 or lengths.sum() != len(ids):
+        raise ValueError(f"part {part.id} holds no texts of {len(ids)} tokens")
+    return np.split(ids, np.cumsum(lengths)[:-1])

@@ -1,0 +1,140 @@
+"""Batching in a worker: several tasks share a batch, what nobody waits for is left out, and a stop
+finishes or hands back all."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from inference import batching, wire
+from inference.batching import Batch, Batcher
+
+BUDGET = 100
+
+
+def part(id_: int, *lengths: int, flow: str = "a", deadline_at: float = 9e12) -> wire.Part:
+    return wire.Part(
+        id=id_,
+        flow_id=flow,
+        deadline_at=deadline_at,
+        request_tokens=sum(lengths),
+        ids=np.arange(sum(lengths), dtype="<i4").tobytes(),
+        lengths=np.array(lengths, dtype="<i4").tobytes(),
+    )
+
+
+def task(*parts: wire.Part, model_id: str = "m", reply_to: str = "r") -> wire.EncodeTask:
+    return wire.EncodeTask(model_id=model_id, reply_to=reply_to, parts=list(parts))
+
+
+@pytest.fixture
+def batcher() -> Batcher:
+    return Batcher(lambda _: BUDGET)
+
+
+def ids(batch: Batch | None) -> list[int]:
+    assert batch is not None
+    return [held.part.id for held in batch.parts]
+
+
+def test_tasks_of_several_web_processes_share_a_batch(batcher: Batcher) -> None:
+    batcher.accept(task(part(1, 10, 20), reply_to="web 1"))
+    batcher.accept(task(part(2, 30), reply_to="web 2"))
+    batch = batcher.take()
+    assert batch is not None
+    assert [(held.part.id, held.reply_to) for held in batch.parts] == [(1, "web 1"), (2, "web 2")]
+    assert [len(text) for held in batch.parts for text in held.sequences] == [10, 20, 30]
+
+
+def test_a_batch_fits_the_budget_and_the_rest_follows(batcher: Batcher) -> None:
+    batcher.accept(task(*[part(number, 40) for number in range(5)]))
+    assert [ids(batcher.take()) for _ in range(3)] == [[0, 1], [2, 3], [4]]
+
+
+def test_another_attachments_query_is_in_the_next_batch() -> None:
+    batcher = Batcher(lambda _: 1_000)
+    batcher.accept(task(*[part(number, 450, flow="bulk") for number in range(20)]))
+    assert ids(batcher.take()) == [0, 1]
+    batcher.accept(task(part(99, 5, flow="query")))
+    assert 99 in ids(batcher.take())
+
+
+def test_models_take_turns(batcher: Batcher) -> None:
+    batcher.accept(task(*[part(number, 90) for number in range(3)], model_id="m"))
+    batcher.accept(task(*[part(number, 90) for number in range(3)], model_id="n"))
+    models = [batch.model_id for batch in (batcher.take() for _ in range(6)) if batch]
+    assert models in (["m", "n"] * 3, ["n", "m"] * 3)
+
+
+def test_parts_past_their_deadline_are_left_out(batcher: Batcher) -> None:
+    batcher.accept(task(part(1, 10, deadline_at=time.time() - 1), part(2, 10)))
+    assert ids(batcher.take()) == [2]
+
+
+@pytest.mark.parametrize("lengths", [b"", b"\x02\0\0\0", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x01"])
+def test_a_part_that_is_none_is_refused_with_its_whole_task(
+    batcher: Batcher, lengths: bytes
+) -> None:
+    broken = wire.Part(
+        id=2, flow_id="a", deadline_at=9e12, request_tokens=1, ids=b"\0" * 4, lengths=lengths
+    )
+    with pytest.raises(ValueError):
+        batcher.accept(task(part(1, 10), broken))
+    batcher.accept(task(part(3, 10)))
+    assert ids(batcher.take()) == [3]
+
+
+def test_take_waits_for_work(batcher: Batcher) -> None:
+    threading.Timer(0.1, lambda: batcher.accept(task(part(1, 10)))).start()
+    started = time.monotonic()
+    assert ids(batcher.take()) == [1]
+    assert time.monotonic() - started < 5
+
+
+def test_a_worker_that_holds_enough_takes_no_more(
+    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "HELD_BATCHES", 1)
+    batcher.accept(task(*[part(number, 60) for number in range(2)]))
+    accepted = threading.Event()
+
+    def accept_more() -> None:
+        batcher.accept(task(part(9, 10)))
+        accepted.set()
+
+    threading.Thread(target=accept_more).start()
+    assert not accepted.wait(0.3)
+    batcher.take()
+    assert accepted.wait(5)
+
+
+def test_a_stopping_worker_accepts_what_it_has_already_taken_from_the_broker(
+    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "HELD_BATCHES", 0)
+    batcher.accept(task(part(1, 60)))
+    batcher.is_stopping = True
+    batcher.accept(task(part(2, 60)))
+    assert [held.part.id for held in batcher.drain(0.0)] == [1, 2]
+
+
+def test_a_drain_waits_for_what_is_computed_and_returns_what_waits(batcher: Batcher) -> None:
+    batcher.accept(task(part(1, 90), part(2, 90)))
+    batch = batcher.take()
+    assert batch is not None
+    threading.Timer(0.1, lambda: batcher.done(batch)).start()
+    started = time.monotonic()
+    assert [held.part.id for held in batcher.drain(0.5)] == [2]
+    assert 0.4 < time.monotonic() - started < 5
+    assert batcher.take() is None
+
+
+def test_a_drain_ends_as_soon_as_all_is_answered(batcher: Batcher) -> None:
+    batcher.accept(task(part(1, 90)))
+    batch = batcher.take()
+    assert batch is not None
+    threading.Timer(0.1, lambda: batcher.done(batch)).start()
+    started = time.monotonic()
+    assert batcher.drain(30.0) == []
+    assert time.monotonic() - started < 5
