@@ -8,7 +8,7 @@ forks this process once for each.
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import datetime
 from logging import LogRecord
@@ -24,8 +24,10 @@ from honcho.process import Process
 
 from config.guard import Guard
 
-# Enough for a web process to finish the requests it has; what is left then is killed.
-STOP_TIMEOUT_S = 10.0
+# Enough for a web process to finish the requests it has (REQUEST_TIMEOUT_S), and for the others to
+# stop after it; what is left then is killed.
+STOP_TIMEOUT_S = 27.0
+LAST_TIMEOUT_S = 5.0
 # A program that is starting may miss the first signal (granian does, between fork and handler).
 ASK_AGAIN_S = 1.0
 LOG_MAX_BYTES = 10_000_000
@@ -86,24 +88,29 @@ class Processes:
     def last_lines(self, name: str) -> list[str]:
         return self._output.last_lines(name)
 
-    def stop(self) -> None:
-        """Ask every process to stop, and kill what has not within STOP_TIMEOUT_S."""
+    def stop(self, first: Collection[str] = ()) -> None:
+        """Ask every process to stop, those named by `first` before the rest, and kill what has not
+        within STOP_TIMEOUT_S (and LAST_TIMEOUT_S more for the rest)."""
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        self._stop({name for name in self._threads if name in first}, deadline)
+        self._stop(set(self._threads), max(deadline, time.monotonic() + LAST_TIMEOUT_S))
+        self.pump(0.0)
+        for pid in self._pids.values():
+            ProcessManager().kill(pid)  # what a process left behind in its session
+        self._output.close()
+
+    def _stop(self, names: Collection[str], deadline: float) -> None:
         manager = ProcessManager()
         asked_at: dict[str, float] = {}
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while any(thread.is_alive() for thread in self._threads.values()):
+        while any(self._threads[name].is_alive() for name in names):
             self.pump(0.05)
             now = time.monotonic()
-            for name in self._pids.keys() - self._statuses.keys():
+            for name in (self._pids.keys() - self._statuses.keys()).intersection(names):
                 if now > deadline:
                     manager.kill(self._pids[name])
                 elif now - asked_at.get(name, 0.0) > ASK_AGAIN_S:
                     manager.terminate(self._pids[name])
                     asked_at[name] = now
-        self.pump(0.0)
-        for pid in self._pids.values():
-            manager.kill(pid)  # what a process left behind in its session
-        self._output.close()
 
     def _run(self, process: Process) -> None:
         try:

@@ -134,7 +134,8 @@ def _stop(processes: Processes, servers: EmbeddedServers, guard: Guard) -> None:
     _ignore_stop_signals()
     _say("Stopping …")
     try:
-        processes.stop()
+        # The web process finishes the requests it has, for which it needs the gpu process.
+        processes.stop(first={"web"})
     finally:
         servers.stop()
     guard.release()  # not if stopping failed: then the guard has to do it

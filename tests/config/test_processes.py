@@ -70,6 +70,19 @@ def test_lines_are_printed_only_when_asked_for(
     assert capsys.readouterr().out == ""
 
 
+def test_those_named_first_stop_before_the_rest(processes: Processes, tmp_path: Path) -> None:
+    script = (
+        "sh -c 'trap \"sleep $1; echo $0 stops; exit\" TERM; echo up; while :; do sleep 0.1; done'"
+    )
+    for name, slow in (("gpu", 0), ("web", 1)):
+        processes.start(name, f"{script} {name} {slow}", os.environ, tmp_path)
+        while not processes.last_lines(name):
+            processes.pump(0.05)
+    processes.stop(first={"web"})
+    stops = [line for line in processes.log.read_text().splitlines() if "stops" in line]
+    assert [line.rsplit("| ", 1)[1] for line in stops] == ["web stops", "gpu stops"]
+
+
 def test_stopping_ends_whole_groups(processes: Processes, tmp_path: Path) -> None:
     processes.start("parent", "sh -c 'sleep 60 & echo $!; wait'", os.environ, tmp_path)
     while not processes.last_lines("parent"):

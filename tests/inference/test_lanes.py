@@ -150,7 +150,7 @@ def test_a_request_that_would_wait_past_its_deadline_is_refused_with_the_time_to
     with pytest.raises(Overloaded) as caught:
         admit(full, 5_000, flow="a")
     assert not isinstance(caught.value, TooMuchWaiting)
-    # 30,000 tokens at 1,000 a second, of 20 s (0.8 × 25) that it may wait.
+    # 30,000 tokens at 1,000 a second, of 20 s (0.8 of 25) that it may wait.
     assert caught.value.wait_s == pytest.approx(30.0)
     assert caught.value.retry_after_s == pytest.approx(10.0)
 
