@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,40 +30,74 @@ MODEL_ID = "all-minilm-l6-v2"
 WORKER_START_S = 90
 
 
-@pytest.fixture(scope="module")
-def worker_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
-    """`manage.py serve_models` on this test process's Redis database, while a module needs it."""
-    log = tmp_path_factory.mktemp("worker") / "log"
+StartWorker = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def launch_worker(log: Path, pool: str = SHARED_POOL) -> "subprocess.Popen[bytes]":
+    """`manage.py serve_models` on this test process's Redis database, not waited for."""
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "manage.py", "serve_models"],
+        return subprocess.Popen(
+            [sys.executable, "manage.py", "serve_models", "--pool", pool],
             cwd=settings.BASE_DIR,
             env={**os.environ, "REDIS_URL": settings.REDIS_URL},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        try:
-            wait_for_worker(process, log.read_text)
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=30)
+
+
+def wait_for_workers(
+    count: int, process: "subprocess.Popen[bytes]", log: Path, pool: str = SHARED_POOL
+) -> None:
+    """Until `count` workers of the pool have announced themselves, `process` among them."""
+    deadline = time.monotonic() + WORKER_START_S
+    with Redis.from_url(settings.REDIS_URL) as redis:
+        while redis.hlen(f"workers:{queue_name(MODEL_ID, pool)}") < count:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def worker_process(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker, while a module needs it."""
+    log = tmp_path_factory.mktemp("worker") / "log"
+    process = launch_worker(log)
+    try:
+        wait_for_workers(1, process, log)
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
 
 
 @pytest.fixture
-def worker(worker_process: subprocess.Popen[bytes], redis_client: Redis) -> subprocess.Popen[bytes]:
+def worker(
+    worker_process: "subprocess.Popen[bytes]", redis_client: Redis, tmp_path: Path
+) -> "subprocess.Popen[bytes]":
     """The worker, known again after Redis was emptied for this test."""
-    wait_for_worker(worker_process, lambda: "the worker no longer announces itself")
+    (log := tmp_path / "log").write_text("the worker no longer announces itself")
+    wait_for_workers(1, worker_process, log)
     return worker_process
 
 
-def wait_for_worker(process: subprocess.Popen[bytes], read_log: Callable[[], str]) -> None:
-    deadline = time.monotonic() + WORKER_START_S
-    with Redis.from_url(settings.REDIS_URL) as redis:
-        while not redis.hlen(f"workers:{queue_name(MODEL_ID, SHARED_POOL)}"):
-            assert process.poll() is None, read_log()
-            assert time.monotonic() < deadline, read_log()
-            time.sleep(0.2)
+@pytest.fixture
+def start_worker(redis_client: Redis, tmp_path: Path) -> Iterator[StartWorker]:
+    """Starts workers of this test's own, which it may kill."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(pool: str = SHARED_POOL) -> "subprocess.Popen[bytes]":
+        before = redis_client.hlen(f"workers:{queue_name(MODEL_ID, pool)}")
+        log = tmp_path / f"worker {len(started)}"
+        started.append(launch_worker(log, pool))
+        wait_for_workers(before + 1, started[-1], log, pool)
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 @dataclass(frozen=True, kw_only=True)

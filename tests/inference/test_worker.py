@@ -1,12 +1,9 @@
 """The worker: batches with real weights, poisonous texts, several models, a stop in good order."""
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,6 +16,7 @@ from inference.batching import Batch, Held
 from inference.catalogue import model_of_queue, queue_name
 from inference.engine import Encoded
 from inference.worker import Service
+from tests.inference.conftest import StartWorker
 
 MODEL_ID = "all-minilm-l6-v2"
 QUEUE = queue_name(MODEL_ID, SHARED_POOL)
@@ -148,35 +146,8 @@ def test_a_stop_answers_or_hands_back_everything(
     assert not redis_client.hexists(f"workers:{QUEUE}", worker.WORKER_ID)
 
 
-@pytest.fixture
-def start_worker(redis_client: Redis) -> Iterator[Callable[[], "subprocess.Popen[bytes]"]]:
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start() -> "subprocess.Popen[bytes]":
-        before = redis_client.hlen(f"workers:{QUEUE}")
-        process = subprocess.Popen(
-            [sys.executable, "manage.py", "serve_models"],
-            cwd=settings.BASE_DIR,
-            env={**os.environ, "REDIS_URL": settings.REDIS_URL},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        started.append(process)
-        deadline = time.monotonic() + 60
-        while redis_client.hlen(f"workers:{QUEUE}") == before:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
 def test_sigterm_finishes_what_the_process_holds_within_25_s(
-    start_worker: Callable[[], "subprocess.Popen[bytes]"], redis_client: Redis
+    start_worker: StartWorker, redis_client: Redis
 ) -> None:
     from config.celery import app
 
@@ -198,8 +169,4 @@ def test_sigterm_finishes_what_the_process_holds_within_25_s(
     # What it had not taken from the broker is still there, for another worker.
     left = redis_client.llen(QUEUE)
     assert len(answered) >= 120 - 10 * left - 10
-    assert presence_of(redis_client) == 0
-
-
-def presence_of(redis: Redis) -> int:
-    return int(redis.hlen(f"workers:{QUEUE}"))
+    assert redis_client.hlen(f"workers:{QUEUE}") == 0
