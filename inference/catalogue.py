@@ -20,7 +20,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     checkpoint: str
     folder: str
     sha256: str
-    pooling: Literal["mean"]
+    pooling: Literal["mean", "cls", "last"]
     dimensions: int
     context_tokens: int
     max_inputs: int
