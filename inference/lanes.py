@@ -96,7 +96,7 @@ class Lane:
         """The request's texts in parts of about the same number of tokens each."""
         part_tokens = min(max(1, self.batch_tokens // PARTS_PER_BATCH), PART_MAX_TOKENS)
         count = min(-(-batch.token_count // part_tokens), len(batch.lengths))
-        ends = np.cumsum(batch.lengths)  # (B,)
+        ends = np.cumsum(batch.lengths, dtype=np.int64)  # (B,)
         pieces = []
         for rows in _even_slices(ends, count):
             first = int(ends[rows.start - 1]) if rows.start else 0

@@ -9,6 +9,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import cast
 
 import numpy as np
 import pytest
@@ -70,8 +71,9 @@ async def take_parts(redis: Redis, count: int, queue: str = QUEUE) -> list[wire.
     parts: list[wire.Part] = []
     async with asyncio.timeout(5):
         while len(parts) < count:
-            _, message = await redis.blpop([queue], timeout=5)
-            (payload,), _, _ = wire_body(message)
+            popped = await redis.blpop([queue], timeout=5)
+            assert popped is not None
+            (payload,), _, _ = wire_body(cast(bytes, popped[1]))
             parts += wire.decode_task(payload).parts
     return parts
 

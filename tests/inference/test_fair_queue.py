@@ -69,9 +69,9 @@ def test_backlogged_flows_get_the_same_tokens(sizes: list[int]) -> None:
             queue.push(str(flow), flow, tokens=tokens, now=0.0)
     served: Counter[int] = Counter()
     while served.total() < 10_000:
-        flow = queue.pop()
-        assert flow is not None
-        served[flow] += sizes[flow]
+        served_flow = queue.pop()
+        assert served_flow is not None
+        served[served_flow] += sizes[served_flow]
     spread = max(served.values()) - min(served[flow] for flow in range(len(sizes)))
     assert spread <= 2 * (max(sizes) + QUANTUM_TOKENS)
 

@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def read_replies(redis: Redis, count: int, key: str = "replies:test") -> dict[in
         popped = redis.blpop([key], timeout=1)
         assert popped is not None or time.monotonic() < deadline
         if popped is not None:
-            replies |= {reply.part_id: reply for reply in wire.decode_replies(popped[1])}
+            replies |= {reply.part_id: reply for reply in wire.decode_replies(cast(bytes, popped[1]))}
     return replies
 
 
@@ -165,7 +166,7 @@ def test_sigterm_finishes_what_the_process_holds_within_25_s(
     assert time.monotonic() - started < 25
     answered = set()
     while (message := redis_client.lpop("replies:test")) is not None:
-        answered |= {reply.part_id for reply in wire.decode_replies(message)}
+        answered |= {reply.part_id for reply in wire.decode_replies(cast(bytes, message))}
     # What it had not taken from the broker is still there, for another worker.
     left = redis_client.llen(QUEUE)
     assert len(answered) >= 120 - 10 * left - 10
