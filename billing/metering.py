@@ -1,16 +1,49 @@
-"""Metering: every answered request becomes one row of the ledger before its answer leaves."""
+"""Metering: every answered request becomes one row of the ledger before its answer leaves.
 
+Events that wait at the same moment are written by one statement and one commit. A row is durable
+when `record` returns, and only then does the answer leave.
+
+A database that hangs must neither hold a request for ever nor make the ledger disagree with what
+was answered. A statement that PostgreSQL has not begun BEGIN_WITHIN_S after it was sent therefore
+writes nothing, by PostgreSQL's own clock, even if it gets to it much later; one that has not been
+answered after ANSWER_WITHIN_S is given up, and its requests are refused. A row without its answer
+is left possible only where PostgreSQL begins in time and the commit then takes all the seconds in
+between; which events these may be is logged as an error.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import time
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any, Self
 
-from django.db import IntegrityError, transaction
+import msgspec
+import psycopg
+from django.db import connection as django_connection
+from psycopg.rows import class_row
 
-from billing.models import UsageEvent
+from billing.coalescing import Coalescer
+
+logger = logging.getLogger(__name__)
+
+STATEMENT_MAX_EVENTS = 64
+CONNECT_TIMEOUT_S = 3
+BEGIN_WITHIN_S = 1.0
+ANSWER_WITHIN_S = 4.0
 
 
 class UsageConflict(Exception):
     """The ledger has a row under this id that says something else."""
+
+
+class UsageNotRecorded(Exception):
+    """The database cannot be reached, hangs, or refuses the event."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,18 +64,171 @@ class Usage:
     requested_at: datetime
 
 
-def record_usage(usage: Usage) -> None:
-    """Insert the usage event; durable when this returns. Recording it again changes nothing.
+class Ledger:
+    """Writes usage events on a connection of its own; one per process, on its event loop."""
 
-    Raises UsageConflict where the id is known with other content; database errors pass through.
-    """
-    content = asdict(usage)
-    try:
-        with transaction.atomic():
-            UsageEvent(**content).save(force_insert=True)
-    except IntegrityError:
-        stored = UsageEvent.objects.filter(id=usage.id).values(*content).first()
-        if stored is None:
-            raise
-        if stored != content:
-            raise UsageConflict(f"usage event {usage.id} exists with other content") from None
+    def __init__(self) -> None:
+        self._events = Coalescer(self._record_together, max_items=STATEMENT_MAX_EVENTS)
+        self._session: _Session | None = None
+
+    async def record(self, usage: Usage) -> None:
+        """Insert the usage event; durable when this returns. Recording it again changes nothing.
+
+        A caller that is cancelled meanwhile comes too late: the event is recorded, and this returns
+        or raises when it is known to be. Raises UsageConflict, UsageNotRecorded.
+        """
+        recorded = self._events.submit(usage)
+        try:
+            await asyncio.shield(recorded)
+        except asyncio.CancelledError:
+            await recorded
+
+    async def close(self) -> None:
+        """Disconnect, once what waits is written. A later event would connect again."""
+        await self._events.drain()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _record_together(self, usages: Sequence[Usage]) -> list[Exception | None]:
+        """One outcome an event; what is wrong with one of them does not touch the others."""
+        first: dict[uuid.UUID, Usage] = {}
+        for usage in usages:
+            first.setdefault(usage.id, usage)
+        try:
+            stored = await self._store(first)
+        except _LOST as error:
+            raise UsageNotRecorded("the database does not answer") from error
+        except (psycopg.Error, ValueError) as error:
+            if len(usages) == 1:
+                raise UsageNotRecorded("the database refuses the event") from error
+            logger.warning("%d usage events failed (%s); trying each alone", len(usages), error)
+            return [await self._record_alone(usage) for usage in usages]
+        return [_find_conflict(usage, stored[usage.id]) for usage in usages]
+
+    async def _record_alone(self, usage: Usage) -> Exception | None:
+        try:
+            return (await self._record_together([usage]))[0]
+        except UsageNotRecorded as error:
+            return error
+
+    async def _store(self, usages: Mapping[uuid.UUID, Usage]) -> dict[uuid.UUID, Usage]:
+        """Store, once more if the connection was lost or the statement late: the ids make that
+        safe."""
+        try:
+            return await (await self._connected()).store(usages)
+        except _LOST as error:
+            logger.warning("lost the database while metering (%s); once more", error)
+            try:
+                return await (await self._connected()).store(usages)
+            except (UsageNotRecorded, *_LOST):
+                _log_unknown(usages)  # the first statement may have reached its end unheard
+                raise
+
+    async def _connected(self) -> "_Session":
+        if self._session is None or self._session.is_closed:
+            self._session = await _Session.open()
+        return self._session
+
+
+def _find_conflict(usage: Usage, stored: Usage) -> UsageConflict | None:
+    if usage == stored:
+        return None
+    return UsageConflict(f"usage event {usage.id} exists with other content")
+
+
+def _log_unknown(ids: Collection[uuid.UUID]) -> None:
+    if ids:
+        listed = ", ".join(map(str, ids))
+        logger.error("refused, but possibly stored, are the usage events %s", listed)
+
+
+_LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+_COLUMNS = ", ".join(field.name for field in fields(Usage))
+_INSERT = f"""
+    INSERT INTO billing_usageevent ({_COLUMNS}, stored_at)
+    SELECT {_COLUMNS}, clock_timestamp()
+    FROM json_populate_recordset(NULL::billing_usageevent, %s)
+    WHERE clock_timestamp() < to_timestamp(%s)
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id
+"""  # noqa: S608 - the names of columns are ours
+_FIND = f"SELECT {_COLUMNS} FROM billing_usageevent WHERE id = ANY(%s)"  # noqa: S608 - as above
+_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+
+
+class _TooLate(psycopg.OperationalError):
+    """PostgreSQL began the statement too late, or its clock was set since we connected."""
+
+
+class _Session:
+    """A connection, each statement a transaction, and how PostgreSQL's clock differs from ours."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+        self._clock_offset_s = 0.0
+        self._is_cut = False
+
+    @classmethod
+    async def open(cls) -> Self:
+        """Connect as Django does. Raises UsageNotRecorded."""
+        parameters = django_connection.get_connection_params()
+        for django_only in ("cursor_factory", "context"):
+            del parameters[django_only]
+        parameters["connect_timeout"] = CONNECT_TIMEOUT_S
+        try:
+            session = cls(await psycopg.AsyncConnection.connect(**parameters, autocommit=True))
+            with session._given_up_in_time():
+                asked = time.monotonic()
+                cursor = await session._connection.execute(_CLOCK)
+                ((clock_s,),) = await cursor.fetchall()
+        except _LOST as error:
+            raise UsageNotRecorded("the database cannot be reached") from error
+        session._clock_offset_s = clock_s - (asked + time.monotonic()) / 2
+        return session
+
+    @property
+    def is_closed(self) -> bool:
+        return self._connection.closed
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def store(self, usages: Mapping[uuid.UUID, Usage]) -> dict[uuid.UUID, Usage]:
+        """Insert the events whose ids are new; returns what is stored under each of the ids."""
+        begin_before = time.monotonic() + self._clock_offset_s + BEGIN_WITHIN_S
+        events = msgspec.json.encode(list(usages.values())).decode()
+        with self._given_up_in_time(usages):
+            cursor = await self._connection.execute(_INSERT, (events, begin_before))
+            stored = {id_: usages[id_] for (id_,) in await cursor.fetchall()}
+            if len(stored) < len(usages):
+                stored |= await self._find(usages.keys() - stored.keys())
+        if len(stored) < len(usages):
+            await self.close()
+            raise _TooLate("a statement began too late")
+        return stored
+
+    async def _find(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Usage]:
+        cursor = self._connection.cursor(row_factory=class_row(Usage))
+        await cursor.execute(_FIND, (list(ids),))
+        return {usage.id: usage for usage in await cursor.fetchall()}
+
+    @contextmanager
+    def _given_up_in_time(self, usages: Collection[uuid.UUID] = ()) -> Iterator[None]:
+        """Cut the connection when the block takes ANSWER_WITHIN_S: nobody writes on it then.
+        Raises UsageNotRecorded in that case."""
+        timer = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, self._cut)
+        try:
+            yield
+        except _LOST as error:
+            if not self._is_cut:
+                raise
+            _log_unknown(usages)
+            raise UsageNotRecorded("the database hangs") from error
+        finally:
+            timer.cancel()
+
+    def _cut(self) -> None:
+        """End the connection below psycopg, which would otherwise wait for PostgreSQL to agree."""
+        self._is_cut = True
+        with socket.socket(fileno=os.dup(self._connection.pgconn.socket)) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)

@@ -3,16 +3,25 @@
 A subject (an attachment's use of a model) has a log of what it was admitted to in the last 60
 seconds. A request is admitted only if it fits both limits, so no rolling 60-second window ever
 exceeds either; Redis's own clock is used, so the clocks of web processes do not matter. A request
-that fails gives its reservation back.
+that fails gives its reservation back. Calls that wait at the same moment share a round trip.
 """
 
+import asyncio
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from hashlib import sha1
+from typing import Any, Literal
 
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from billing.coalescing import Coalescer
 
 WINDOW_S = 60
+ROUND_TRIP_MAX_CALLS = 64
+ROUND_TRIP_TIMEOUT_S = 5.0
 
 # KEYS: log (sorted set: "<reservation id>:<tokens>" by µs of admission), total (tokens in it)
 # ARGV: reservation id, tokens, requests per window, tokens per window, window in µs
@@ -136,37 +145,93 @@ class RequestExceedsLimit(Exception):
         self.limits = limits
 
 
-def _keys(subject: str) -> list[str]:
-    # The braces keep both keys in one slot of a Redis Cluster.
-    return [f"limits:{{{subject}}}:log", f"limits:{{{subject}}}:tokens"]
+class Limiter:
+    """The limits kept in one Redis, for the event loop of one process."""
 
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._calls = Coalescer(self._call_together, max_items=ROUND_TRIP_MAX_CALLS)
 
-async def reserve(redis: Redis, share: Share, limits: Limits) -> Reservation:
-    """Reserve the share's request and its tokens, both or neither. Repeating it changes nothing.
+    async def reserve(self, share: Share, limits: Limits) -> Reservation:
+        """Reserve the share's request and its tokens, both or neither. Repeating it changes
+        nothing.
 
-    Raises RateLimitExceeded, or RequestExceedsLimit where it could never fit.
-    """
-    if share.tokens > limits.tokens:
-        raise RequestExceedsLimit(tokens=share.tokens, limits=limits)
-    numbers = [share.tokens, limits.requests, limits.tokens, WINDOW_S * 1_000_000]
-    admitted, requests, used, wait_us, reset_us, binding = await redis.register_script(RESERVE)(
-        keys=_keys(share.subject), args=[str(share.id), *numbers]
-    )
-    standing = Standing(
-        limits=limits, used_requests=requests, used_tokens=used, reset_s=reset_us / 1e6
-    )
-    if not admitted:
-        raise RateLimitExceeded(
-            "requests" if binding == 1 else "tokens",
-            standing=standing,
-            retry_after_s=wait_us / 1e6,
+        Raises RateLimitExceeded, RequestExceedsLimit where it could never fit, or RedisError, after
+        which the share may be held.
+        """
+        if share.tokens > limits.tokens:
+            raise RequestExceedsLimit(tokens=share.tokens, limits=limits)
+        admitted, requests, used, wait_us, reset_us, binding = await self._calls.submit(
+            _Call(
+                script=RESERVE,
+                keys=_keys(share.subject),
+                arguments=(
+                    *(str(share.id), share.tokens),
+                    *(limits.requests, limits.tokens, WINDOW_S * 1_000_000),
+                ),
+            )
         )
-    return Reservation(share=share, standing=standing)
+        standing = Standing(
+            limits=limits, used_requests=requests, used_tokens=used, reset_s=reset_us / 1e6
+        )
+        if not admitted:
+            raise RateLimitExceeded(
+                "requests" if binding == 1 else "tokens",
+                standing=standing,
+                retry_after_s=wait_us / 1e6,
+            )
+        return Reservation(share=share, standing=standing)
+
+    async def give_back(self, share: Share) -> bool:
+        """Return a share that was reserved, or may have been. False when it was not held.
+
+        It never overtakes the reservation: calls reach Redis in the order in which they were made.
+        """
+        returned = await self._calls.submit(
+            _Call(
+                script=GIVE_BACK,
+                keys=_keys(share.subject),
+                arguments=(f"{share.id}:{share.tokens}", share.tokens),
+            )
+        )
+        return bool(returned)
+
+    async def _call_together(self, calls: list["_Call"]) -> list[Any]:
+        """One outcome a call, in one round trip; more only when Redis does not know the scripts."""
+        try:
+            async with asyncio.timeout(ROUND_TRIP_TIMEOUT_S):
+                outcomes = await self._evaluate(calls)
+                if any(isinstance(outcome, NoScriptError) for outcome in outcomes):
+                    for script in (RESERVE, GIVE_BACK):
+                        await self._redis.script_load(script)
+                    # Both change nothing when they are repeated.
+                    outcomes = await self._evaluate(calls)
+        except TimeoutError:
+            raise RedisTimeoutError("Redis did not answer in time") from None
+        return outcomes
+
+    async def _evaluate(self, calls: Sequence["_Call"]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for call in calls:
+            pipeline.evalsha(_DIGESTS[call.script], len(call.keys), *call.keys, *call.arguments)
+        return await pipeline.execute(raise_on_error=False)
 
 
-async def give_back(redis: Redis, share: Share) -> bool:
-    """Return a share that was reserved, or may have been. False when it was not held."""
-    returned = await redis.register_script(GIVE_BACK)(
-        keys=_keys(share.subject), args=[f"{share.id}:{share.tokens}", share.tokens]
-    )
-    return bool(returned)
+_DIGESTS = {
+    script: sha1(script.encode(), usedforsecurity=False).hexdigest()
+    for script in (RESERVE, GIVE_BACK)
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Call:
+    """One script on one subject's keys."""
+
+    script: str
+    keys: tuple[str, str]
+    arguments: tuple[str | int, ...]
+
+
+def _keys(subject: str) -> tuple[str, str]:
+    # The braces keep both keys in one slot of a Redis Cluster.
+    return f"limits:{{{subject}}}:log", f"limits:{{{subject}}}:tokens"

@@ -8,6 +8,8 @@ from celery import Celery
 from django.conf import settings
 from redis.asyncio import BlockingConnectionPool, Redis
 
+from billing.metering import Ledger
+from billing.rate_limits import Limiter
 from inference.catalogue import installed_models
 from inference.dispatch import Dispatcher
 from inference.errors import error_response
@@ -29,7 +31,9 @@ class InferenceApplication:
         self._celery = celery
         self._otherwise = otherwise
         self._redis: Redis
+        self._limiter: Limiter
         self._dispatcher: Dispatcher
+        self._ledger: Ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -46,6 +50,8 @@ class InferenceApplication:
             settings.REDIS_URL, max_connections=REDIS_CONNECTIONS, timeout=REDIS_POOL_TIMEOUT_S
         )
         self._redis = Redis(connection_pool=pool)
+        self._limiter = Limiter(self._redis)
+        self._ledger = Ledger()
         self._dispatcher = Dispatcher(redis=self._redis, celery=self._celery)
         self._dispatcher.start()
         for model in installed_models().values():
@@ -53,6 +59,7 @@ class InferenceApplication:
 
     async def stop(self) -> None:
         await self._dispatcher.stop()
+        await self._ledger.close()
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
 
@@ -71,7 +78,9 @@ class InferenceApplication:
             scope=scope,
             receive=receive,
             redis=self._redis,
+            limiter=self._limiter,
             dispatcher=self._dispatcher,
+            ledger=self._ledger,
         )
         response = await self._respond(request)
         elapsed_ms = (time.perf_counter() - started) * 1000

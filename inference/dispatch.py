@@ -219,6 +219,7 @@ class Dispatcher:
                     queue=lane.queue,
                     serializer=wire.SERIALIZER,
                     ignore_result=True,
+                    argsrepr="",  # else Celery puts what it can show of the payload beside it
                 )
             except Exception as error:
                 # Whatever the broker's client raises, the requests in hand must not wait in vain.

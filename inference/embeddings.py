@@ -11,17 +11,21 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import numpy as np
-from django.db import Error as DatabaseError
-from django.db import InterfaceError, OperationalError, connection
 from numpy.typing import NDArray
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from uuid_utils.compat import uuid7
 
-from billing import metering, rate_limits
+from billing.metering import Ledger, Usage, UsageNotRecorded
+from billing.rate_limits import (
+    Limiter,
+    RateLimitExceeded,
+    RequestExceedsLimit,
+    Reservation,
+    Share,
+    Standing,
+)
 from inference.authentication import Caller
 from inference.catalogue import Model, check_inputs, get_model
-from inference.database import run_in_database_thread
 from inference.dispatch import Dispatcher, WorkerUnavailable
 from inference.tokenization import TokenBatch, tokenize
 
@@ -47,7 +51,7 @@ class Embeddings:
     vectors: NDArray[np.float32]
     token_count: int
     truncated: tuple[int, ...]
-    standing: rate_limits.Standing
+    standing: Standing
 
 
 class LimiterUnavailable(Exception):
@@ -64,8 +68,9 @@ async def create_embeddings(
     *,
     request_id: str,
     deadline_at: float,
-    redis: Redis,
+    limiter: Limiter,
     dispatcher: Dispatcher,
+    ledger: Ledger,
     render: Callable[[Embeddings], R],
 ) -> R:
     """Vectors for the request's texts, reserved before and metered after they are computed.
@@ -80,7 +85,7 @@ async def create_embeddings(
     model = get_model(request.model_id)
     check_inputs(model, request.texts)
     batch = await _tokenize(model, request, deadline_at)
-    async with _reserved(redis, caller, model, batch, usage_id) as reservation:
+    async with _reserved(limiter, caller, model, batch, usage_id) as reservation:
         vectors = await dispatcher.encode(
             model,
             batch,
@@ -97,7 +102,8 @@ async def create_embeddings(
         )
         answer = render(embeddings)
         await _meter(
-            metering.Usage(
+            ledger,
+            Usage(
                 id=usage_id,
                 request_id=request_id,
                 resource_id=caller.identity.resource_id,
@@ -110,7 +116,7 @@ async def create_embeddings(
                 inputs=len(request.texts),
                 tokens=batch.token_count,
                 requested_at=requested_at,
-            )
+            ),
         )
     return answer
 
@@ -125,54 +131,38 @@ async def _tokenize(model: Model, request: EmbeddingsRequest, deadline_at: float
 
 @asynccontextmanager
 async def _reserved(
-    redis: Redis, caller: Caller, model: Model, batch: TokenBatch, usage_id: uuid.UUID
-) -> AsyncIterator[rate_limits.Reservation]:
+    limiter: Limiter, caller: Caller, model: Model, batch: TokenBatch, usage_id: uuid.UUID
+) -> AsyncIterator[Reservation]:
     """Hold the request's share of the limits; give it back unless the block succeeds.
 
     A client that hangs up cancels the request at any moment. The share is known beforehand, so it
     is given back also when the script may have run and its answer was not awaited.
     """
-    share = rate_limits.Share(
+    share = Share(
         id=usage_id,
         subject=f"{caller.identity.attachment_id}:{model.id}",
         tokens=batch.token_count,
     )
     try:
-        yield await rate_limits.reserve(redis, share, caller.limits)
-    except (rate_limits.RateLimitExceeded, rate_limits.RequestExceedsLimit):
+        yield await limiter.reserve(share, caller.limits)
+    except (RateLimitExceeded, RequestExceedsLimit):
         raise  # nothing was taken
     except BaseException as error:
-        await asyncio.shield(_give_back(redis, share))
+        await asyncio.shield(_give_back(limiter, share))
         if isinstance(error, RedisError):
             raise LimiterUnavailable from error
         raise
 
 
-async def _give_back(redis: Redis, share: rate_limits.Share) -> None:
+async def _give_back(limiter: Limiter, share: Share) -> None:
     try:
-        await rate_limits.give_back(redis, share)
+        await limiter.give_back(share)
     except RedisError:
         logger.exception("could not give back reservation %s; it lapses by itself", share.id)
 
 
-async def _meter(usage: metering.Usage) -> None:
-    recording = asyncio.ensure_future(run_in_database_thread(_record_durably, usage))
+async def _meter(ledger: Ledger, usage: Usage) -> None:
     try:
-        try:
-            await asyncio.shield(recording)
-        except asyncio.CancelledError:
-            # The client hung up while its row was being written: too late, the request counts.
-            # Giving its share back now would let the limiter and the ledger disagree.
-            await recording
-    except DatabaseError as error:
+        await ledger.record(usage)
+    except UsageNotRecorded as error:
         raise LedgerUnavailable from error
-
-
-def _record_durably(usage: metering.Usage) -> None:
-    """Record, once more on a fresh connection if the first was lost: the id makes that safe."""
-    try:
-        metering.record_usage(usage)
-    except (OperationalError, InterfaceError):
-        logger.warning("lost the database while metering request %s; once more", usage.request_id)
-        connection.close()
-        metering.record_usage(usage)

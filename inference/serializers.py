@@ -1,11 +1,13 @@
 """The OpenAI dialect of `POST /v1/embeddings`: a JSON body to a request, vectors to a JSON body."""
 
-import base64
+import re
 from codecs import BOM_UTF8
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import msgspec
+import orjson
 
 from inference.catalogue import INPUT_TYPES, Model
 from inference.embeddings import Embeddings, EmbeddingsRequest
@@ -16,6 +18,25 @@ SHOWN_MAX_NAMES = 5
 ENCODING_FORMATS = ("raw", "float", "base64")
 EncodingFormat = Literal["float", "base64"]
 PARAMETERS = ("model", "input", "input_type", "encoding_format", "user")
+
+# A value takes two bytes to send and up to a hundred to hold, and nothing else is served meanwhile.
+LARGE_BODY_BYTES = 100_000
+MAX_STRINGS = 10_000
+# The closing quote may lack: a pattern that fails would be tried again from every other quote.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+
+
+class _LargeBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The parameters with their types: decoding ends at the first value of another type."""
+
+    model: str | None = None
+    input: str | list[str] | None = None
+    input_type: str | None = None
+    encoding_format: str | None = None
+    user: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode_large_body = msgspec.json.Decoder(_LargeBody).decode
 
 
 class InvalidRequest(Exception):
@@ -52,7 +73,9 @@ def parse_embeddings_body(body: bytes) -> ParsedBody:
 
 def _fields(body: bytes) -> dict[str, Any]:
     try:
-        fields = msgspec.json.decode(body.removeprefix(BOM_UTF8))
+        body = body.removeprefix(BOM_UTF8)
+        is_large = len(body) > LARGE_BODY_BYTES
+        fields = _large_fields(body) if is_large else msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
     if not isinstance(fields, dict):
@@ -66,6 +89,17 @@ def _fields(body: bytes) -> dict[str, Any]:
             f"Unknown parameter: {names}. Allowed: {allowed}.", unknown[0], "unknown_parameter"
         )
     return given
+
+
+def _large_fields(body: bytes) -> dict[str, Any]:
+    """The fields of a large body; refuses one with other or more values than a request has before
+    they are made. Errors are less exact than those about a small body."""
+    if sum(1 for _ in islice(_STRING.finditer(body), MAX_STRINGS + 1)) > MAX_STRINGS:
+        raise InvalidRequest(f"The body must hold at most {MAX_STRINGS} strings.", "input")
+    try:
+        return msgspec.structs.asdict(_decode_large_body(body))
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"The body is not a request for embeddings: {error}.") from None
 
 
 def _required_string(fields: dict[str, Any], name: str) -> str:
@@ -110,23 +144,23 @@ def _texts(value: Any) -> tuple[str, ...]:
 def render_embeddings(embeddings: Embeddings, encoding_format: EncodingFormat) -> bytes:
     """OpenAI's embedding list. Floats are printed so that both formats decode to the same values;
     base64 is of little-endian float32."""
-    vectors: list[Any]
-    if encoding_format == "base64":
-        vectors = [
-            base64.b64encode(vector.astype("<f4").tobytes()).decode()
-            for vector in embeddings.vectors
-        ]
-    else:
-        vectors = embeddings.vectors.tolist()
+    vectors = embeddings.vectors  # (B, D)
+    # orjson prints float32 as few digits as it needs, msgspec prints bytes in base64.
+    packed = encoding_format == "base64"
     data = [
-        {"object": "embedding", "index": index, "embedding": vector}
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": vector.astype("<f4").tobytes() if packed else vector,
+        }
         for index, vector in enumerate(vectors)
     ]
     tokens = embeddings.token_count
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return msgspec.json.encode(
-        {"object": "list", "data": data, "model": embeddings.model.id, "usage": usage}
-    )
+    answer = {"object": "list", "data": data, "model": embeddings.model.id, "usage": usage}
+    if packed:
+        return msgspec.json.encode(answer)
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def render_model(model: Model) -> dict[str, object]:

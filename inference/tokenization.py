@@ -4,7 +4,8 @@ The number of ids made here is what is limited, computed and billed.
 """
 
 import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +19,12 @@ from inference.catalogue import Model
 
 # Below this, tokenising takes less time than handing the work to a thread and back.
 INLINE_MAX_CHARACTERS = 2_000
+# Texts that the tokenizer gets in one call: each call takes the GIL back, and each encoding holds
+# much more than the ids, also of what is cut off, until its call is done.
+CALL_MAX_CHARACTERS = 10_000
 
+# Requests are tokenised beside each other; threads of the tokenizer's own would only cost more.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # How many requests tokenise at once; the others wait, and their memory with them.
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
@@ -63,14 +69,24 @@ def tokenize_now(model: Model, texts: Sequence[str], input_type: str) -> TokenBa
     tokenizer = load_tokenizer(model)
     parts: list[NDArray[np.int32]] = []
     truncated: list[int] = []
-    for index, text in enumerate(texts):
-        # One by one: an encoding holds much more than the ids, also of what is cut off.
-        (encoding,) = tokenizer.encode_batch_fast([prompt + text])
-        parts.append(np.asarray(encoding.ids, dtype=np.int32))
-        if encoding.overflowing:
-            truncated.append(index)
+    for group in _calls(texts):
+        for encoding in tokenizer.encode_batch_fast([prompt + text for text in group]):
+            if encoding.overflowing:
+                truncated.append(len(parts))
+            parts.append(np.asarray(encoding.ids, dtype=np.int32))
     lengths = np.fromiter(map(len, parts), dtype=np.int32, count=len(parts))
     return TokenBatch(ids=np.concatenate(parts), lengths=lengths, truncated=tuple(truncated))
+
+
+def _calls(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Runs of texts, each of at most CALL_MAX_CHARACTERS or of one text."""
+    start, characters = 0, 0
+    for index, text in enumerate(texts):
+        characters += len(text)
+        if characters > CALL_MAX_CHARACTERS and index > start:
+            yield texts[start:index]
+            start, characters = index, len(text)
+    yield texts[start:]
 
 
 async def tokenize(model: Model, texts: Sequence[str], input_type: str) -> TokenBatch:

@@ -8,7 +8,9 @@ from functools import partial
 from django.conf import settings
 from redis.asyncio import Redis
 
+from billing.metering import Ledger
 from billing.plans import SHARED_POOL
+from billing.rate_limits import Limiter
 from inference import presence
 from inference.authentication import authenticate
 from inference.catalogue import installed_models, queue_name
@@ -40,7 +42,9 @@ class Request:
     scope: Scope
     receive: Receive
     redis: Redis
+    limiter: Limiter
     dispatcher: Dispatcher
+    ledger: Ledger
 
 
 View = Callable[[Request], Awaitable[Response]]
@@ -64,8 +68,9 @@ async def post_embeddings(request: Request) -> Response:
             caller,
             request_id=request.id,
             deadline_at=deadline_at,
-            redis=request.redis,
+            limiter=request.limiter,
             dispatcher=request.dispatcher,
+            ledger=request.ledger,
             render=partial(_render, encoding_format=parsed.encoding_format),
         ),
     )

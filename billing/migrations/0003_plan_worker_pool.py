@@ -5,15 +5,23 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('billing', '0002_usage_event_is_append_only'),
+        ("billing", "0002_usage_event_is_append_only"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='plan',
-            name='worker_pool',
-            field=models.CharField(default='shared', help_text='the workers that serve it; "resource" gives each resource a pool of its own', max_length=64, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9_-]+\\Z', 'letters, digits, - and _')]),
+            model_name="plan",
+            name="worker_pool",
+            field=models.CharField(
+                default="shared",
+                help_text='the workers that serve it; "resource" gives each resource a pool of its own',
+                max_length=64,
+                validators=[
+                    django.core.validators.RegexValidator(
+                        "^[A-Za-z0-9_-]+\\Z", "letters, digits, - and _"
+                    )
+                ],
+            ),
         ),
     ]

@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from django.conf import settings
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from billing import rate_limits
 from billing.rate_limits import (
+    Limiter,
     Limits,
     RateLimitExceeded,
     RequestExceedsLimit,
     Reservation,
     Share,
-    give_back,
 )
 
 Reserve = Callable[..., Awaitable[Reservation]]
@@ -30,12 +31,17 @@ async def redis() -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def reserve(redis: Redis) -> Reserve:
+def limiter(redis: Redis) -> Limiter:
+    return Limiter(redis)
+
+
+@pytest.fixture
+def reserve(limiter: Limiter) -> Reserve:
     async def reserve(
         tokens: int = 1, *, subject: str = "s", requests: int = 5, limit: int = 100
     ) -> Reservation:
         share = Share(id=uuid.uuid4(), subject=subject, tokens=tokens)
-        return await rate_limits.reserve(redis, share, Limits(requests=requests, tokens=limit))
+        return await limiter.reserve(share, Limits(requests=requests, tokens=limit))
 
     return reserve
 
@@ -77,24 +83,24 @@ async def test_subjects_do_not_share_limits(reserve: Reserve) -> None:
 
 
 async def test_what_is_given_back_can_be_reserved_again_once(
-    redis: Redis, reserve: Reserve
+    limiter: Limiter, reserve: Reserve
 ) -> None:
     share = (await reserve(100)).share
-    assert await give_back(redis, share)
-    assert not await give_back(redis, share)
+    assert await limiter.give_back(share)
+    assert not await limiter.give_back(share)
     standing = (await reserve(100)).standing
     assert (standing.used_requests, standing.used_tokens) == (1, 100)
 
 
-async def test_reserving_a_share_again_changes_nothing(redis: Redis) -> None:
+async def test_reserving_a_share_again_changes_nothing(limiter: Limiter) -> None:
     share = Share(id=uuid.uuid4(), subject="s", tokens=60)
     limits = Limits(requests=5, tokens=100)
     for _ in range(2):
-        standing = (await rate_limits.reserve(redis, share, limits)).standing
+        standing = (await limiter.reserve(share, limits)).standing
         assert (standing.used_requests, standing.used_tokens) == (1, 60)
-    assert await give_back(redis, share)
+    assert await limiter.give_back(share)
     other = Share(id=uuid.uuid4(), subject="s", tokens=100)
-    assert (await rate_limits.reserve(redis, other, limits)).standing.used_tokens == 100
+    assert (await limiter.reserve(other, limits)).standing.used_tokens == 100
 
 
 async def test_no_requests_allowed_means_none(reserve: Reserve) -> None:
@@ -156,3 +162,71 @@ async def test_an_idle_subject_leaves_nothing_behind(
     await reserve(10)
     await asyncio.sleep(1.1)
     assert await redis.keys("limits:*") == []
+
+
+async def test_reservations_that_wait_together_share_round_trips(
+    redis: Redis, reserve: Reserve
+) -> None:
+    """And each is told how its own subject stands."""
+    await reserve(subject="warm")  # the script is loaded
+    before = (await redis.info("stats"))["total_reads_processed"]
+    standings = await asyncio.gather(*[reserve(n, subject=f"s{n % 3}") for n in range(1, 13)])
+    reads = (await redis.info("stats"))["total_reads_processed"] - before
+    assert reads <= 4  # the first alone, the others together, and INFO itself
+    assert [r.standing.used_requests for r in standings] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
+    assert [r.standing.used_tokens for r in standings[-3:]] == [1 + 4 + 7 + 10, 26, 30]
+
+
+async def test_a_refusal_does_not_touch_what_travels_with_it(reserve: Reserve) -> None:
+    outcomes = await asyncio.gather(
+        *[reserve(tokens) for tokens in (60, 41, 40)], return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [Reservation, RateLimitExceeded, Reservation]
+
+
+async def test_a_share_given_back_while_it_is_being_reserved_is_not_held(
+    redis: Redis, limiter: Limiter
+) -> None:
+    """A cancelled request gives back at once; that never overtakes its own reservation."""
+    limits = Limits(requests=1_000, tokens=1_000)
+    shares = [Share(id=uuid.uuid4(), subject="s", tokens=1) for _ in range(50)]
+    for turns, share in enumerate(shares):
+        reserving = asyncio.ensure_future(limiter.reserve(share, limits))
+        for _ in range(turns % 10):
+            await asyncio.sleep(0)
+        reserving.cancel()
+        await limiter.give_back(share)
+    assert await redis.zcard("limits:{s}:log") == 0
+    assert int(await redis.get("limits:{s}:tokens") or 0) == 0
+
+
+async def test_a_cancelled_reservation_does_not_harm_its_neighbours(
+    limiter: Limiter, reserve: Reserve
+) -> None:
+    limits = Limits(requests=5, tokens=100)
+    share = Share(id=uuid.uuid4(), subject="s", tokens=1)
+    tasks = [asyncio.ensure_future(reserve()) for _ in range(2)]
+    cancelled = asyncio.ensure_future(limiter.reserve(share, limits))
+    tasks += [asyncio.ensure_future(reserve()) for _ in range(2)]
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    assert len(await asyncio.gather(*tasks)) == 4
+
+
+async def test_scripts_that_redis_forgot_are_loaded_again(redis: Redis, reserve: Reserve) -> None:
+    await reserve()
+    await redis.script_flush()
+    assert (await reserve()).standing.used_requests == 2
+
+
+async def test_a_redis_that_hangs_is_an_error_in_time(
+    redis: Redis, reserve: Reserve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "ROUND_TRIP_TIMEOUT_S", 0.2)
+    await reserve()
+    await redis.client_pause(1_000)
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(RedisError):
+        await reserve()
+    assert asyncio.get_running_loop().time() - started < 0.9
+    await redis.client_unpause()

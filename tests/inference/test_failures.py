@@ -1,23 +1,28 @@
 """What fails between a request and its answer: nothing billed, nothing left reserved."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from celery import Celery
 from django.conf import settings
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from billing import metering, rate_limits
+from billing import metering
+from billing.models import UsageEvent
 from billing.plans import SHARED_POOL
-from inference import embeddings, presence, views
+from billing.rate_limits import Limiter
+from inference import presence, views
 from inference.asgi import InferenceApplication
 from inference.catalogue import Model, queue_name
+from inference.database import run_in_database_thread
 from inference.dispatch import Dispatcher, EncodeFailed
 from inference.tokenization import TokenBatch
 from tests.inference.conftest import MODEL_ID, Attach
@@ -49,33 +54,48 @@ def vectors_come(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_without_the_ledger_there_is_no_answer(
     client: httpx.AsyncClient, attach: Attach, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(usage: metering.Usage) -> None:
-        raise OperationalError("the connection is lost")
-
-    monkeypatch.setattr(metering, "record_usage", fail)
-    response = await post(client, (await attach()).key)
+    key = (await attach()).key
+    monkeypatch.setitem(connection.settings_dict, "HOST", "/nonexistent")
+    response = await post(client, key)
     assert response.status_code == 503
     assert response.headers["retry-after"]
-    assert "connection is lost" not in response.text
+    assert "nonexistent" not in response.text
     await assert_nothing_happened(redis)
 
 
 @pytest.mark.usefixtures("vectors_come")
-async def test_a_connection_lost_while_metering_is_tried_once_more(
-    client: httpx.AsyncClient, attach: Attach, monkeypatch: pytest.MonkeyPatch
+async def test_a_database_that_hangs_is_a_503_in_time_and_bills_nothing_later(
+    client: httpx.AsyncClient, attach: Attach, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = []
-    record_usage = metering.record_usage
+    monkeypatch.setattr(metering, "BEGIN_WITHIN_S", 0.2)
+    monkeypatch.setattr(metering, "ANSWER_WITHIN_S", 0.5)
+    key = (await attach()).key
+    with locked_ledger():
+        assert (await asyncio.wait_for(post(client, key), 3)).status_code == 503
+    await assert_nothing_happened(redis)
+    assert (await post(client, key)).status_code == 200
+    assert await run_in_database_thread(UsageEvent.objects.count) == 1
 
-    def fail_once(usage: metering.Usage) -> None:
-        calls.append(usage.id)
-        if len(calls) == 1:
-            raise OperationalError("the connection is lost")
-        record_usage(usage)
 
-    monkeypatch.setattr(metering, "record_usage", fail_once)
-    assert (await post(client, (await attach()).key)).status_code == 200
-    assert len(set(calls)) == 1
+@pytest.mark.usefixtures("vectors_come")
+async def test_requests_at_once_are_a_row_each(client: httpx.AsyncClient, attach: Attach) -> None:
+    key = (await attach()).key
+    answers = await asyncio.gather(*[post(client, key) for _ in range(64)])
+    assert {answer.status_code for answer in answers} == {200}
+    stored = await run_in_database_thread(
+        lambda: list(UsageEvent.objects.values_list("request_id", flat=True))
+    )
+    assert sorted(stored) == sorted(answer.headers["x-request-id"] for answer in answers)
+
+
+@contextmanager
+def locked_ledger() -> Iterator[None]:
+    """Nothing can be written to the ledger during the block."""
+    parameters = connection.get_connection_params()
+    given = {name: parameters[name] for name in ("dbname", "user", "host")}
+    with psycopg.connect(**given) as other:
+        other.execute("LOCK TABLE billing_usageevent IN EXCLUSIVE MODE")
+        yield
 
 
 @pytest.mark.usefixtures("vectors_come")
@@ -98,7 +118,7 @@ async def test_without_the_limiter_nothing_is_admitted(
     async def fail(*_: object, **__: object) -> None:
         raise RedisConnectionError("gone")
 
-    monkeypatch.setattr(rate_limits, "reserve", fail)
+    monkeypatch.setattr(Limiter, "reserve", fail)
     response = await post(client, (await attach()).key)
     assert response.status_code == 503
     assert "cannot check keys or meter" in error_of(response)["message"]
@@ -189,25 +209,15 @@ async def hang_up(application: InferenceApplication, key: str, after_s: float) -
 
 @pytest.mark.usefixtures("vectors_come")
 async def test_a_hang_up_while_the_row_is_written_is_too_late(
-    application: InferenceApplication,
-    attach: Attach,
-    redis: Redis,
-    monkeypatch: pytest.MonkeyPatch,
+    application: InferenceApplication, attach: Attach, redis: Redis
 ) -> None:
     """The row stays, and so does the share: the limiter and the ledger agree."""
-    import time
-
-    from billing.models import UsageEvent
-    from inference.database import run_in_database_thread
-
-    record = embeddings._record_durably
-
-    def slowly(usage: metering.Usage) -> None:
-        time.sleep(0.3)
-        record(usage)
-
-    monkeypatch.setattr(embeddings, "_record_durably", slowly)
-    await hang_up(application, (await attach()).key, 0.1)
+    key = (await attach()).key
+    with locked_ledger():
+        hanging_up = asyncio.ensure_future(hang_up(application, key, 0.3))
+        await asyncio.sleep(0.6)
+        assert not hanging_up.done()
+    await hanging_up
     assert await run_in_database_thread(UsageEvent.objects.count) == 1
     (log,) = await redis.keys("limits:*log")
     assert await redis.zcard(log) == 1

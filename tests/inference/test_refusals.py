@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from typing import Any
 
@@ -9,11 +10,15 @@ import httpx
 import pytest
 from django.utils import timezone
 from pytest_django import Settings
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from addon.provider import credentials
 from addon.provider.provisioning import deprovision, detach
 from billing.models import Plan, UsageEvent
+from billing.plans import SHARED_POOL
+from inference import presence
+from inference.catalogue import queue_name
 from inference.database import run_in_database_thread
 from tests.inference.conftest import MODEL_ID, Attach
 
@@ -199,8 +204,9 @@ async def test_a_silent_worker_is_a_503_at_the_deadline(
 ) -> None:
     """It announced itself a moment ago and then died: the request waits no longer than it may."""
     settings.REQUEST_TIMEOUT_S = 0.5
-    time_s, _ = await redis.time()
-    await redis.zadd(f"workers:{MODEL_ID}", {"dead": time_s + 60})
+    report = presence.Report(token_budget=1_000, tokens_per_s=1_000.0)
+    with SyncRedis.from_url(os.environ["REDIS_URL"]) as announcing:
+        presence.announce(announcing, queue_name(MODEL_ID, SHARED_POOL), "dead", report)
     started = time.monotonic()
     response = await post(client, (await attach()).key)
     assert response.status_code == 503

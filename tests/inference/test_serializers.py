@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+import time
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,34 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes, words: str) -> No
     assert words in refusal.value.message
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (b"0," * 1_000_000, "got `int` - at `$.input[0]`"),
+        (b"[]," * 1_000_000, "got `array` - at `$.input[0]`"),
+        (b'"a",' * 1_000_000, "at most 10000 strings"),
+        (b'"\\\\",' * 1_000_000, "at most 10000 strings"),
+        (b'"\\' * 1_000_000 + b'"', "not valid JSON"),
+    ],
+)
+def test_a_large_body_of_tiny_values_is_refused_before_they_are_made(
+    values: bytes, words: str
+) -> None:
+    started = time.perf_counter()
+    with pytest.raises(InvalidRequest, match=re.escape(words)):
+        parse_embeddings_body(b'{"model": "m", "input": [' + values + b'"z"]}')
+    assert time.perf_counter() - started < 0.5  # for at most 5 MB; the full decoding takes seconds
+
+
+def test_a_large_body_is_read_like_a_small_one() -> None:
+    texts = [f'a "quoted" text\\ with, commas {number} ' * 100 for number in range(96)]
+    parsed = parse(input=texts, user={"any": ["thing"]}, encoding_format="base64")
+    assert parsed.request.texts == tuple(texts)
+    assert parsed.encoding_format == "base64"
+    with pytest.raises(InvalidRequest, match="unknown field `dimension`"):
+        parse(input=texts, dimension=3)
+
+
 def test_both_formats_carry_the_same_floats() -> None:
     vectors = np.random.default_rng(1).normal(size=(3, 384)).astype(np.float32)
     standing = Standing(
@@ -106,5 +136,5 @@ def test_both_formats_carry_the_same_floats() -> None:
     for index, (a, b) in enumerate(zip(plain["data"], packed["data"], strict=True)):
         assert a["index"] == b["index"] == index
         decoded = np.frombuffer(base64.b64decode(b["embedding"]), dtype="<f4")
-        assert a["embedding"] == decoded.tolist()
+        assert np.array_equal(np.array(a["embedding"], dtype=np.float32), decoded)
         assert np.array_equal(decoded, vectors[index])

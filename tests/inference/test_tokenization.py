@@ -3,7 +3,12 @@
 import numpy as np
 
 from inference.catalogue import get_model
-from inference.tokenization import INLINE_MAX_CHARACTERS, tokenize, tokenize_now
+from inference.tokenization import (
+    CALL_MAX_CHARACTERS,
+    INLINE_MAX_CHARACTERS,
+    tokenize,
+    tokenize_now,
+)
 
 MODEL = get_model("all-minilm-l6-v2")
 CLS, SEP = 101, 102
@@ -34,3 +39,12 @@ async def test_long_work_in_a_thread_gives_the_same_ids() -> None:
     texts = ["a few words here"] * (INLINE_MAX_CHARACTERS // 10)
     batch = await tokenize(MODEL, texts, "search_query")
     assert np.array_equal(batch.ids, tokenize_now(MODEL, texts, "search_query").ids)
+
+
+def test_texts_of_several_calls_keep_their_order_and_their_cuts() -> None:
+    """Beyond one call of the tokenizer: many texts, and one that fills a call alone."""
+    long = "word " * (CALL_MAX_CHARACTERS // 4)
+    texts = ["word " * number for number in range(1, 90)] + [long, "hi", long]
+    batch = tokenize_now(MODEL, texts, "search_document")
+    assert batch.lengths.tolist() == [*range(3, 92), 256, 3, 256]
+    assert batch.truncated == (89, 91)

@@ -43,6 +43,11 @@ class Command(BaseCommand):
         # Threads of a matrix product that wait by spinning take the processor from those that work,
         # and from the web process beside them; read by OpenMP when torch is imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        # Two round trips a task less. A task is acknowledged before it runs, and what a worker that
+        # dies has taken is sent again by the web process (docs/adr/0008-fair-dispatch.md).
+        current_app.conf.broker_transport_options = {"ack_emulation": False}
+        # Celery's thread and the engine's take turns: let them not wait 5 ms for each other.
+        sys.setswitchinterval(0.0005)
         # solo: tasks are only taken apart there; the engine has threads of its own.
         current_app.worker_main(
             [

@@ -1,0 +1,126 @@
+"""The report says what is met, what is not and what was not measured."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from bench.encoding import Encoding
+from bench.fairness import Fairness
+from bench.machine import Machine
+from bench.report import Bar, Results, bars, render
+from bench.stages import NAMES, Rest
+
+MACHINE = Machine(
+    run_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+    commit="0123abc",
+    command="python -m bench.run",
+    processor="A processor",
+    cores=2,
+    memory_gb=16.0,
+    instructions=["avx2"],
+    system="Linux",
+    load=0.1,
+    versions={"torch": "1"},
+)
+ENCODING = Encoding(
+    workload="10 texts",
+    tokens_per_text=50.0,
+    flops_per_token=20e6,
+    best_dtype="bfloat16",
+    token_budget=1_024,
+    ceiling_gflops={"bfloat16": {"nn.Linear 1×2×3": 300.0, "packed 1×2×3": 400.0}},
+    engine={"bfloat16": [290.0, 300.0, 500.0]},
+    engine_from_text=[280.0, 290.0, 400.0],
+    sentence_transformers_default=[58.0, 58.0, 58.0],
+    sentence_transformers_best=[150.0, 145.0, 100.0],
+    sentence_transformers_best_setting="bfloat16, batch 16",
+    sweep={"bfloat16, batch 16": 150.0},
+    worst_cosine={"bfloat16": 0.99991, "float32": 1.0},
+)
+REST = Rest(p50_ms=9.0, p95_ms=12.0, engine_ms=4.0, stages=dict.fromkeys(NAMES, 0.5))
+FAIRNESS = Fairness(
+    rest_p50_ms=8.0,
+    rest_p95_ms=10.0,
+    loaded_p50_ms=50.0,
+    loaded_p95_ms=75.0,
+    loaded_queries=100,
+    bulk_texts_per_s=300.0,
+    batch_ms=45.0,
+)
+
+
+def found(what: str, **parts: object) -> Bar:
+    results = msgspec.structs.replace(Results(machine=MACHINE), **parts)
+    (bar,) = [bar for bar in bars(results) if what in bar.what]
+    return bar
+
+
+def bar(bound: float, measured: float | None, direction: str = "at least") -> Bar:
+    return msgspec.convert(
+        {"what": "x", "bound": bound, "direction": direction, "measured": measured}, Bar
+    )
+
+
+@pytest.mark.parametrize(
+    ("direction", "measured", "is_met"),
+    [
+        ("at least", 0.75, True),
+        ("at least", 0.7499, False),
+        ("at most", 4.0, True),
+        ("at most", 4.01, False),
+        ("at least", None, None),
+    ],
+)
+def test_a_bar_is_met_at_its_bound(
+    direction: str, measured: float | None, is_met: bool | None
+) -> None:
+    assert bar(0.75 if direction == "at least" else 4.0, measured, direction).is_met is is_met
+
+
+def test_a_figure_is_never_rounded_up_to_its_bar() -> None:
+    assert bar(0.75, 0.7499).row() == ["x", "at least 0.75", "0.74", "**not met**"]
+    assert bar(0.9995, 0.99949).row() == ["x", "at least 0.9995", "0.9994", "**not met**"]
+    assert bar(4.0, 4.001, "at most").row() == ["x", "at most 4", "4.01", "**not met**"]
+
+
+def test_a_bar_that_was_not_measured_says_why() -> None:
+    assert bar(0.75, None).row() == ["x", "at least 0.75", "not in this run", "–"]
+
+
+def test_the_engine_is_compared_with_the_fastest_products_and_medians_are_compared() -> None:
+    # 300 texts/s of 50 tokens of 20 MFLOP are 300 GFLOP/s.
+    assert found("ceiling", encoding=ENCODING).measured == pytest.approx(300 / 400)
+    assert found("best setting", encoding=ENCODING).measured == pytest.approx(290 / 145)
+    assert found("transformers' default", encoding=ENCODING).measured == pytest.approx(290 / 58)
+    assert found("cosine", encoding=ENCODING).measured == 0.99991
+
+
+def test_latency_at_rest_is_counted_above_the_engines_own() -> None:
+    assert found("p50 at rest", rest=REST).measured == 5.0
+    assert found("p50 at rest", rest=REST).is_met is False
+
+
+def test_fairness_allows_three_times_rest_and_a_batch() -> None:
+    bar = found("beside another's bulk", fairness=FAIRNESS)
+    assert bar.bound == 75.0
+    assert bar.is_met is True
+
+
+def test_the_report_of_a_part_leaves_the_others_out() -> None:
+    text = render(Results(machine=MACHINE, rest=REST))
+    assert "## Latency at rest" in text
+    assert "## Fairness" not in text
+    assert "| start of a worker to its first answer | at most 5 s | not in this run | – |" in text
+
+
+def test_every_row_of_the_report_has_the_columns_of_its_table() -> None:
+    text = render(Results(machine=MACHINE, encoding=ENCODING, rest=REST, fairness=FAIRNESS))
+    for block in text.split("\n\n"):
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({line.count(" | ") for line in lines}) <= 1, block
+
+
+def test_results_survive_their_file() -> None:
+    results = Results(machine=MACHINE, encoding=ENCODING, rest=REST, fairness=FAIRNESS)
+    assert msgspec.json.decode(msgspec.json.encode(results), type=Results) == results
