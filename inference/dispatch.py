@@ -31,6 +31,8 @@ TICK_S = 0.5
 # How long what is known of the workers is good for; ticks renew it for queues in use.
 KNOWN_S = 2.0
 IN_USE_S = 30.0
+# How long requests may gather while others are in flight; at rest they leave at once.
+GATHER_S = 0.003
 READ_BLOCK_S = 1.0
 RETRY_AFTER_S = 5
 # A worker that dies may have died of a part: no part is sent more often than this.
@@ -199,8 +201,11 @@ class Dispatcher:
 
     async def _publish(self) -> None:
         await self._wake.wait()
+        # While one publish is under way, requests gather; they leave together in the next. Where
+        # workers are at work anyway, a moment more lets those gather that came with one another.
+        if all(lane.may_gather for lane in self._lanes.values()):
+            await asyncio.sleep(GATHER_S)
         self._wake.clear()
-        # While one publish is under way, requests gather; they leave together in the next.
         now = time.monotonic()
         tasks = [(lane, task) for lane in self._lanes.values() for task in lane.next_tasks(now=now)]
         if tasks:

@@ -17,8 +17,9 @@ from inference.fair_queue import Entry, FairQueue
 from inference.presence import Worker
 from inference.tokenization import TokenBatch
 
-# Batches in flight for each worker: one that it computes, one that waits for it there.
-WINDOW_BATCHES = 2
+# Batches in flight for each worker: what it computes (two at once, or one and one prepared), and one
+# that waits for it there.
+WINDOW_BATCHES = 3
 # A request in more than one part is spread over workers, and lets others in between.
 PARTS_PER_BATCH = 2
 PART_MAX_TOKENS = 8_192
@@ -76,6 +77,11 @@ class Lane:
     def accepting(self) -> list[Worker]:
         """The workers that live and take work."""
         return [worker for worker in self.workers if worker.is_accepting]
+
+    @property
+    def may_gather(self) -> bool:
+        """Whether what waits is little, and the workers have something to do meanwhile."""
+        return bool(self.in_flight) and self._waiting.tokens < self.batch_tokens // PARTS_PER_BATCH
 
     @property
     def tokens_waiting(self) -> int:

@@ -8,6 +8,7 @@ from inference.engine.checkpoint import (
 from inference.engine.encoder import DeviceLost, Encoded, Encoder
 from inference.engine.pipeline import Pipeline, Work
 from inference.engine.residency import ModelStore, ModelTooLarge
+from inference.engine.text_encoder import TextEncoder, encode_texts
 
 __all__ = [
     "CheckpointMismatch",
@@ -17,7 +18,9 @@ __all__ = [
     "ModelStore",
     "ModelTooLarge",
     "Pipeline",
+    "TextEncoder",
     "Work",
+    "encode_texts",
     "estimate_memory_bytes",
     "verify_checkpoint",
 ]

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -36,7 +37,13 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTra
     model: PreTrainedModel = AutoModel.from_pretrained(
         folder, local_files_only=True, dtype=dtype, attn_implementation=ATTENTION
     )
-    return model.to(device).eval()
+    model.config.use_cache = False  # of keys and values: nothing is generated here
+    if getattr(model, "pooler", None) is not None:
+        # BERT's serves another task; its matrix product would be wasted.
+        model.register_module("pooler", None)
+    module: nn.Module = model  # whose `to` has types
+    module.to(device).eval()
+    return model
 
 
 def default_device() -> torch.device:
@@ -60,5 +67,5 @@ def estimate_memory_bytes(folder: Path, dtype: torch.dtype | None = None) -> int
     with (folder / WEIGHTS_FILE).open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     header.pop("__metadata__", None)
-    numbers = sum(math.prod(tensor["shape"]) for tensor in header.values())
+    numbers: int = sum(math.prod(tensor["shape"]) for tensor in header.values())
     return numbers * dtype.itemsize

@@ -4,7 +4,9 @@ B texts, T tokens of the packed batch, H hidden, D output dimensions.
 """
 
 import logging
+import math
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,21 +14,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from inference.engine.attention import Layout, group, slots_of
+from inference.engine.attention import Layout, lay_out_groups, round_up
 from inference.engine.checkpoint import best_dtype, load_model
+from inference.engine.cores import STREAMS, streams
 from inference.engine.linear import can_pack, pack_linear_layers
-from inference.engine.packing import Batch, cut, pack, select
+from inference.engine.packing import Batch, cut, pack, select, share
 from inference.engine.pooling import Pooling, pool
 
 logger = logging.getLogger(__name__)
 
-# Tokens a batch. On a processor small batches keep the activations in its cache.
-CPU_TOKEN_BUDGET = 1_024
-CUDA_TOKEN_BUDGET = 16_384
-CUDA_MAX_TOKEN_BUDGET = 262_144
+# Tokens a batch. Larger ones compute little faster and keep a small query waiting for longer.
+CPU_TOKEN_BUDGET = 2_048
+CUDA_LEAST_TOKEN_BUDGET = 1_024
+CUDA_MOST_TOKEN_BUDGET = 32_768
 FREE_MEMORY_SHARE = 0.9
+# Fewer tokens than this are not worth sharing between threads.
+MIN_SHARED_TOKENS = 128
 
 
 class DeviceLost(Exception):
@@ -47,8 +53,19 @@ class Encoded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Staged:
+    """A batch where it will be computed. `numbers`, its ids, positions and offsets, may be read
+    once `ready` has happened."""
+
+    batch: Batch
+    numbers: Tensor
+    ready: torch.cuda.Event | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Launched:
-    """A batch on its way through the device. `rows` (B, D) may be read once `done` has happened."""
+    """A batch on its way. Its vectors `rows` (B, D), on the host, may be read once `done` has
+    happened; those that could not be computed are NaN."""
 
     batch: Batch
     rows: Tensor
@@ -70,60 +87,136 @@ class Encoder:
         """Load `folder` onto `device`: by default the GPU that torch finds, else the processor.
 
         `dtype` is by default bfloat16 where the device computes it natively, else float32;
-        `token_budget` is the most tokens of a batch, by default what `warm_up` finds.
+        `token_budget`, the most tokens of a batch, is by default what `warm_up` finds.
         """
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or best_dtype(self.device)
         self.pooling = pooling
-        self._budget_given = token_budget is not None
+        self._on_gpu = self.device.type == "cuda"
+        self._find_budget = self._on_gpu and token_budget is None
         self.token_budget = token_budget or (
-            CUDA_TOKEN_BUDGET if self.device.type == "cuda" else CPU_TOKEN_BUDGET
+            CUDA_LEAST_TOKEN_BUDGET if self._on_gpu else CPU_TOKEN_BUDGET
         )
         self.model = load_model(folder, self.device, self.dtype)
-        config = self.model.config
-        self.dimensions: int = config.hidden_size
+        self.dimensions: int = self.model.config.hidden_size
         self.memory_bytes = sum(
             tensor.nbytes for tensor in (*self.model.parameters(), *self.model.buffers())
         )
-        self._vocabulary: int = config.vocab_size
-        self._first_position, self._max_tokens = _positions(self.model)
-        if self.device.type == "cpu" and can_pack():
+        self._vocabulary: int = self.model.config.vocab_size
+        # The most tokens of a text, where a table of positions limits them.
+        self._first_position, self.max_tokens = _positions(self.model)
+        if self._on_gpu:
+            self._upload = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            self._download = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        elif can_pack():
             pack_linear_layers(self.model)
 
     def encode(self, sequences: Sequence[NDArray[np.int32]]) -> Encoded:
         """Encode B sequences of token ids. Raises DeviceLost, and nothing for a bad text."""
-        launched = [self.launch(batch) for batch in self.prepare(sequences)]
-        return self.collect(len(sequences), launched)
+        batches = self.prepare(sequences, idle_streams=1 if self._on_gpu else STREAMS)
+        futures = [self.start(batch) for batch in batches]
+        return self.collect(len(sequences), [future.result() for future in futures])
 
-    def prepare(self, sequences: Sequence[NDArray[np.int32]]) -> list[Batch]:
-        """The batches of those sequences that the model can take; on the host."""
+    def prepare(self, sequences: Sequence[NDArray[np.int32]], idle_streams: int = 1) -> list[Batch]:
+        """The batches of those sequences that the model takes; as many as there are idle streams
+        where that is sooner done."""
         valid = [i for i, sequence in enumerate(sequences) if self._takes(sequence)]
         lengths = [len(sequences[i]) for i in valid]
-        return [
-            pack(sequences, [valid[row] for row in rows]) for rows in cut(lengths, self.token_budget)
-        ]
+        tokens = sum(lengths)
+        if idle_streams > 1 and MIN_SHARED_TOKENS <= tokens <= self.token_budget:
+            parts = share(lengths, idle_streams)
+        elif idle_streams > 1 and tokens > self.token_budget:
+            # As many batches for each stream, so that none is left to one of them at the end;
+            # batches of whole texts come a little short of their budget.
+            least = math.ceil(1.02 * tokens / self.token_budget)
+            batches = math.ceil(least / idle_streams) * idle_streams
+            parts = cut(lengths, min(self.token_budget, math.ceil(1.02 * tokens / batches)))
+        else:
+            parts = cut(lengths, self.token_budget)
+        chosen = [[valid[row] for row in rows] for rows in parts]
+        return [pack([sequences[i] for i in indexes], indexes) for indexes in chosen]
 
     def _takes(self, sequence: NDArray[np.int32]) -> bool:
         # On a GPU an id outside the table would lose the device, not just the text.
         return (
-            0 < len(sequence) <= (self._max_tokens or len(sequence))
+            0 < len(sequence) <= (self.max_tokens or len(sequence))
             and int(sequence.min()) >= 0
             and int(sequence.max()) < self._vocabulary
         )
 
-    def launch(self, batch: Batch) -> Launched:
-        """Start computing; rows that cannot be computed are NaN. Raises DeviceLost."""
+    def start(self, batch: Batch) -> Future[Launched]:
+        """Start to compute a batch: on the GPU, or on a stream of the processor's."""
+        if not self._on_gpu:
+            return streams().submit(lambda: self.launch(self.stage(batch)))
+        future: Future[Launched] = Future()
+        future.set_result(self.launch(self.stage(batch)))
+        return future
+
+    def stage(self, batch: Batch) -> Staged:
+        """Bring a batch to the device, without waiting for it."""
+        positions = batch.positions + self._first_position
+        numbers = torch.from_numpy(np.concatenate([batch.ids, positions, batch.offsets]))
+        if not self._on_gpu:
+            return Staged(batch=batch, numbers=numbers, ready=None)
+        with torch.cuda.stream(self._upload):
+            numbers = numbers.pin_memory().to(self.device, non_blocking=True)
+            return Staged(batch=batch, numbers=numbers, ready=self._upload.record_event())
+
+    def launch(self, staged: Staged) -> Launched:
+        """Compute a batch; on a GPU without waiting for it. Raises DeviceLost."""
         try:
-            rows = self._forward(batch)
-        except torch.AcceleratorError as error:
-            raise DeviceLost(str(error)) from error
+            return self._launch(staged)
         except Exception as error:  # whatever it is, it must cost one text and not the worker
-            logger.warning("a batch of %d texts failed", len(batch.lengths), exc_info=error)
-            rows = torch.full((len(batch.lengths), self.dimensions), torch.nan)
-        return Launched(batch=batch, rows=rows, done=None)
+            count = len(staged.batch.lengths)
+            logger.warning("a batch of %d texts failed", count, exc_info=error)
+        if self._on_gpu:
+            self._survey_device()
+        rows = torch.full((count, self.dimensions), torch.nan)
+        return Launched(batch=staged.batch, rows=rows, done=None)
+
+    def _survey_device(self) -> None:
+        """Give back what a failed batch held. Raises DeviceLost if the device answers no more."""
+        try:
+            torch.cuda.synchronize(self.device)
+            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            raise DeviceLost(str(error)) from error
+
+    @torch.inference_mode()
+    def _launch(self, staged: Staged) -> Launched:
+        if not self._on_gpu:
+            return Launched(batch=staged.batch, rows=self._forward(staged), done=None)
+        computing = torch.cuda.current_stream(self.device)
+        if staged.ready is not None:
+            computing.wait_event(staged.ready)
+            staged.numbers.record_stream(computing)
+        rows = self._forward(staged)  # (B, D), on the device
+        computed = computing.record_event()
+        with torch.cuda.stream(self._download):
+            self._download.wait_event(computed)
+            rows.record_stream(self._download)
+            host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+            host.copy_(rows, non_blocking=True)
+            return Launched(batch=staged.batch, rows=host, done=self._download.record_event())
+
+    def _forward(self, staged: Staged) -> Tensor:
+        """Vectors (B, D) float32, on the device."""
+        batch = staged.batch
+        tokens = len(batch.ids)
+        sizes = [tokens, tokens, len(batch.offsets)]
+        ids, positions, offsets = torch.split_with_sizes(staged.numbers, sizes)  # T, T, B + 1
+        if self._on_gpu:
+            layout = Layout(lengths=batch.lengths, offsets=offsets)
+            ids, positions = ids.long(), positions.long()
+        else:
+            layout, ids, positions = _fill_up(batch, ids, positions, offsets)
+        hidden = self.model(
+            input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), layout=layout
+        ).last_hidden_state[0]  # (T, H)
+        return pool(hidden[:tokens], offsets, self.pooling)
 
     def collect(self, count: int, launched: Sequence[Launched]) -> Encoded:
-        """What `count` sequences came to, once the batches are computed. Raises DeviceLost."""
+        """What `count` sequences came to, once their batches are computed. Raises DeviceLost."""
         vectors = np.full((count, self.dimensions), np.nan, np.float32)  # (B, D)
         for part in launched:
             vectors[list(part.batch.indexes)] = self._rows(part)
@@ -132,30 +225,61 @@ class Encoder:
         return Encoded(vectors=vectors, failed=tuple(failed.tolist()))
 
     def _rows(self, launched: Launched) -> NDArray[np.float32]:
-        """The rows of a batch; those that are not finite computed again, by halves."""
-        rows: NDArray[np.float32] = launched.rows.numpy()
+        """The vectors of a batch; those that are not finite are computed again, by halves."""
+        if launched.done is not None:
+            try:
+                launched.done.synchronize()
+            except RuntimeError as error:
+                raise DeviceLost(str(error)) from error
+        rows: NDArray[np.float32] = launched.rows.numpy()  # (B, D)
         suspects = np.flatnonzero(~np.isfinite(rows).all(1))
-        if suspects.size and len(rows) > 1:
+        if len(rows) > 1:
             for half in np.array_split(suspects, 2):
                 if half.size:
-                    rows[half] = self._rows(self.launch(select(launched.batch, half.tolist())))
+                    again = self.stage(select(launched.batch, half.tolist()))
+                    rows[half] = self._rows(self.launch(again))
         return rows
 
-    @torch.inference_mode()
-    def _forward(self, batch: Batch) -> Tensor:
-        ids = torch.from_numpy(batch.ids).to(self.device)
-        positions = torch.from_numpy(batch.positions + self._first_position).to(self.device)
-        offsets = torch.from_numpy(batch.offsets).to(self.device)
-        groups = group(batch.lengths)
-        layout = Layout(lengths=batch.lengths, offsets=offsets, groups=groups, slots=slots_of(torch.tensor(batch.lengths), groups))
-        hidden = self.model(
-            input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), layout=layout
-        ).last_hidden_state[0]  # (T, H)
-        return pool(hidden, offsets, self.pooling).cpu()
-
     def warm_up(self) -> None:
-        """Pay for what is set up lazily."""
-        self.encode([np.ones(8, np.int32)])
+        """Pay for what is set up lazily; on a GPU, find the largest safe token budget."""
+        self.encode([np.ones(MIN_SHARED_TOKENS // 8, np.int32)] * 8 * STREAMS)
+        while self._find_budget and self.token_budget < CUDA_MOST_TOKEN_BUDGET:
+            if not self._fits(2 * self.token_budget):
+                break
+            self.token_budget *= 2
+
+    def _fits(self, tokens: int) -> bool:
+        """Whether a batch of that many tokens leaves some of the free memory free."""
+        free, _ = torch.cuda.mem_get_info(self.device)
+        held = torch.cuda.memory_allocated(self.device)
+        free += torch.cuda.memory_reserved(self.device) - held
+        length = min(tokens, self.max_tokens or tokens)
+        sequences = [np.ones(length, np.int32)] * (tokens // length)
+        batch = pack(sequences, range(len(sequences)))
+        torch.cuda.reset_peak_memory_stats(self.device)
+        launched = self.launch(self.stage(batch))
+        if launched.done is None:  # out of memory
+            return False
+        launched.done.synchronize()
+        peak = torch.cuda.max_memory_allocated(self.device) - held
+        return peak <= FREE_MEMORY_SHARE * free
+
+
+def _fill_up(
+    batch: Batch, ids: Tensor, positions: Tensor, offsets: Tensor
+) -> tuple[Layout, Tensor, Tensor]:
+    """The layout for the processor, and ids and positions filled up to a round size (T,)."""
+    tokens = len(ids)
+    filling = (0, round_up(tokens) - tokens)
+    groups, slots = lay_out_groups(batch.lengths)
+    layout = Layout(
+        lengths=batch.lengths,
+        offsets=offsets,
+        groups=groups,
+        slots=None if slots is None else torch.from_numpy(np.pad(slots, filling)),
+        tokens=tokens,
+    )
+    return layout, pad(ids, filling).long(), pad(positions, filling).long()
 
 
 def _positions(model: PreTrainedModel) -> tuple[int, int | None]:

@@ -3,15 +3,22 @@
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from inference.engine.encoder import Encoded, Encoder, Launched
+from inference.engine.cores import STREAMS
+from inference.engine.encoder import Encoded, Encoder, Launched, Staged
 
 T = TypeVar("T")
+
+# Computed work that waits for `give`; more than this, and computing waits.
+MAX_UNGIVEN = 2
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -23,36 +30,127 @@ class Work(Generic[T]):
     tag: T
 
 
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Computed(Generic[T]):
+    """Work in the pipe: its batches as they come, `missing` so many."""
+
+    work: Work[T]
+    missing: int
+    launched: list[Launched] = field(default_factory=list)
+
+
 class Pipeline(Generic[T]):
-    """Takes work, computes it, gives back what it came to, in order."""
+    """Takes work, computes it, gives back what it came to.
+
+    On the processor, work is taken only when a core is idle, so that a small query waits for no
+    more than the batches that run. On a GPU one piece of work is prepared and copied ahead, and
+    results are copied back beside the next. `take` and `give` are each called by one thread at a
+    time; work that takes longer may be given after work that was taken later.
+    """
 
     def __init__(
-        self, *, take: Callable[[], Work[T] | None], give: Callable[[T, Encoded], None]
+        self,
+        *,
+        take: Callable[[], Work[T] | None],
+        give: Callable[[T, Encoded], None],
+        prepare_ahead: bool | None = None,
     ) -> None:
+        """`take` blocks while there is nothing to do and returns None to end the pipeline.
+
+        `prepare_ahead` is by default whether there is a GPU.
+        """
         self._take = take
         self._give = give
-        self._launched: queue.Queue[tuple[Work[T], list[Launched]] | None] = queue.Queue(2)
-        self._error: BaseException | None = None
+        self._ahead = torch.cuda.is_available() if prepare_ahead is None else prepare_ahead
+        self._computed: queue.Queue[_Computed[T] | None] = queue.Queue(MAX_UNGIVEN)
+        self._staged: queue.Queue[tuple[Work[T], list[Staged]] | None] = queue.Queue()
+        self._room_ahead = threading.Semaphore(1)
+        self._idle = STREAMS
+        self._idle_changed = threading.Condition()
+        self._error: Exception | None = None
 
     def run(self) -> None:
-        """Until `take` returns None; then finish what is in the pipe."""
-        giver = threading.Thread(target=self._collect, name="collect", daemon=True)
+        """Until `take` returns None; then finish what is in the pipe.
+
+        Raises what `take` or `give` raise, and DeviceLost, after which the process should end.
+        """
+        giver = threading.Thread(target=self._give_back, name="give", daemon=True)
         giver.start()
         try:
-            while self._error is None and (work := self._take()) is not None:
-                batches = work.encoder.prepare(work.sequences)
-                self._launched.put((work, [work.encoder.launch(batch) for batch in batches]))
+            if self._ahead:
+                self._run_on_gpu()
+            else:
+                self._run_on_processor()
         finally:
-            self._launched.put(None)
+            self._computed.put(None)
             giver.join()
         if self._error is not None:
             raise self._error
 
-    def _collect(self) -> None:
-        while (item := self._launched.get()) is not None:
-            work, launched = item
-            if self._error is None:
-                try:
-                    self._give(work.tag, work.encoder.collect(len(work.sequences), launched))
-                except BaseException as error:  # noqa: BLE001 — raised again by run()
-                    self._error = error
+    def _run_on_processor(self) -> None:
+        try:
+            while self._error is None:
+                self._wait_for_idle(1)
+                work = self._take()
+                if work is None:
+                    return
+                batches = work.encoder.prepare(work.sequences, idle_streams=self._idle)
+                computed = _Computed(work=work, missing=len(batches))
+                if not batches:
+                    self._computed.put(computed)
+                for batch in batches:
+                    self._wait_for_idle(1)
+                    with self._idle_changed:
+                        self._idle -= 1
+                    work.encoder.start(batch).add_done_callback(partial(self._finish, computed))
+        finally:
+            self._wait_for_idle(STREAMS)
+
+    def _wait_for_idle(self, streams: int) -> None:
+        with self._idle_changed:
+            self._idle_changed.wait_for(lambda: self._idle >= streams)
+
+    def _finish(self, computed: _Computed[T], future: Future[Launched]) -> None:
+        """A stream has computed a batch; it is idle once its result is on its way."""
+        with self._idle_changed:
+            try:
+                computed.launched.append(future.result())
+            except Exception as error:  # noqa: BLE001 — run() raises it
+                self._error = self._error or error
+            computed.missing -= 1
+            complete = computed.missing == 0
+        if complete:
+            self._computed.put(computed)
+        with self._idle_changed:
+            self._idle += 1
+            self._idle_changed.notify()
+
+    def _run_on_gpu(self) -> None:
+        threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
+        while (item := self._staged.get()) is not None and self._error is None:
+            self._room_ahead.release()
+            work, staged = item
+            launched = [work.encoder.launch(batch) for batch in staged]
+            self._computed.put(_Computed(work=work, missing=0, launched=launched))
+
+    def _prepare(self) -> None:
+        try:
+            while self._room_ahead.acquire() and (work := self._take()) is not None:
+                batches = work.encoder.prepare(work.sequences)
+                self._staged.put((work, [work.encoder.stage(batch) for batch in batches]))
+        except Exception as error:  # noqa: BLE001 — run() raises it
+            self._error = self._error or error
+        finally:
+            self._staged.put(None)
+
+    def _give_back(self) -> None:
+        while (computed := self._computed.get()) is not None:
+            if self._error is not None:
+                continue  # drained, so that nothing waits for room
+            work = computed.work
+            try:
+                encoded = work.encoder.collect(len(work.sequences), computed.launched)
+                self._give(work.tag, encoded)
+            except Exception as error:  # noqa: BLE001 — run() raises it
+                self._error = error
+                self._staged.put(None)  # wakes run(), whatever `take` is waiting for

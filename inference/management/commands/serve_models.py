@@ -43,6 +43,8 @@ class Command(BaseCommand):
         # Threads of a matrix product that wait by spinning take the processor from those that work,
         # and from the web process beside them; read by OpenMP when torch is imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        # Large pages for tensors, read by torch likewise; docs/engine.md has what it gains.
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         # Two round trips a task less. A task is acknowledged before it runs, and what a worker that
         # dies has taken is sent again by the web process (docs/adr/0008-fair-dispatch.md).
         current_app.conf.broker_transport_options = {"ack_emulation": False}
