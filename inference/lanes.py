@@ -17,8 +17,8 @@ from inference.fair_queue import Entry, FairQueue
 from inference.presence import Worker
 from inference.tokenization import TokenBatch
 
-# Batches in flight for each worker: what it computes (two at once, or one and one prepared), and one
-# that waits for it there.
+# Batches in flight for each worker: what it computes (two at once, or one and one prepared), and
+# one that waits for it there.
 WINDOW_BATCHES = 3
 # A request in more than one part is spread over workers, and lets others in between.
 PARTS_PER_BATCH = 2

@@ -57,7 +57,8 @@ def read_replies(redis: Redis, count: int, key: str = "replies:test") -> dict[in
         popped = redis.blpop([key], timeout=1)
         assert popped is not None or time.monotonic() < deadline
         if popped is not None:
-            replies |= {reply.part_id: reply for reply in wire.decode_replies(cast(bytes, popped[1]))}
+            message = wire.decode_replies(cast(bytes, popped[1]))
+            replies |= {reply.part_id: reply for reply in message}
     return replies
 
 
