@@ -1,7 +1,7 @@
 # Annex: `make up` starts it, `make help` lists the rest.
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help up test e2e check demo lock format clean install-dev
+.PHONY: help up test e2e check demo bench bench-peers lock format clean install-dev
 
 # The first Python on the PATH that is new enough; `make up PYTHON=/path/to/python3.12` names one.
 ifndef PYTHON
@@ -16,7 +16,7 @@ WITH = $(if $(PYTHON),,$(error $(NO_PYTHON)))exec $(PYTHON) bin/install.py
 VENV = .venv/bin
 
 help: ## List these targets
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 up: ## Install, start and show everything; PORT picks the port (5000), Ctrl-C stops it
 	@$(WITH) requirements.lock -m config.up
@@ -48,6 +48,18 @@ check: install-dev ## Lint, types, import rules, forgotten migrations, deploymen
 demo: install-dev ## Take the README's tour on a running Annex (`make up` in another terminal)
 	@exec $(VENV)/python -m bin.demo
 
+bench: install-dev ## Measure everything (12 minutes, leave the machine alone); BENCH_ARGS=--quick takes 2
+	@exec $(VENV)/python -m bench.run $(BENCH_ARGS)
+
+# An environment of its own: infinity wants other versions than Annex.
+PEERS = .venv-peers
+bench-peers: install-dev ## Set infinity-emb up in .venv-peers, then measure everything beside it
+	@cmp -s bench/peers.txt $(PEERS)/installed-peers \
+		|| { $(PYTHON) -m venv --clear $(PEERS) \
+		&& $(PEERS)/bin/python -m pip install --disable-pip-version-check --requirement bench/peers.txt \
+		&& cp bench/peers.txt $(PEERS)/installed-peers; }
+	@exec $(VENV)/python -m bench.run $(BENCH_ARGS)
+
 format: install-dev ## Format the code, and fix what the linter can fix
 	$(VENV)/ruff format
 	$(VENV)/ruff check --fix
@@ -64,7 +76,7 @@ lock: install-dev ## Remake the lock files from requirements.in and requirements
 	rm -f requirements.lock.bak requirements-dev.lock.bak
 
 clean: ## Remove what was installed; var/, which holds the data, is kept
-	rm -rf .venv tests/e2e/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv $(PEERS) tests/e2e/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 install-dev:
 	@$(WITH) requirements-dev.lock

@@ -1,0 +1,341 @@
+"""The report: the bars and whether they are met, then a table for each part that was measured."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import ceil, floor
+from statistics import fmean, median
+from typing import Literal
+
+import msgspec
+
+from bench.encoding import Encoding
+from bench.fairness import BULK, TIMES_REST, Fairness
+from bench.http_path import BULK_BY_4, ONE_BY_16, SHAPES, HttpPath, Shape, rate
+from bench.machine import Machine
+from bench.scaling import Scaled
+from bench.stages import NAMES, TEXT, Rest
+from bench.switches import Switched
+
+NOT_IN_RUN = "not in this run"
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """One run; None is a part that was left out."""
+
+    machine: Machine
+    encoding: Encoding | None = None
+    http: HttpPath | None = None
+    rest: Rest | None = None
+    fairness: Fairness | None = None
+    scaling: list[Scaled] | None = None
+    switches: list[Switched] | None = None
+
+
+class Bar(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure that has to be reached. `measured` is None where it was not, for the `reason`."""
+
+    what: str
+    bound: float
+    direction: Literal["at least", "at most"]
+    measured: float | None
+    unit: str = ""
+    reason: str = NOT_IN_RUN
+
+    @property
+    def is_met(self) -> bool | None:
+        if self.measured is None:
+            return None
+        reaches = self.measured >= self.bound
+        return reaches if self.direction == "at least" else self.measured <= self.bound
+
+    def row(self) -> list[str]:
+        bound = f"{self.direction} {_figure(self.bound)}{self.unit}"
+        if self.measured is None:
+            return [self.what, bound, self.reason, "–"]
+        verdict = "met" if self.is_met else "**not met**"
+        return [self.what, bound, f"{_figure(self.measured, self.direction)}{self.unit}", verdict]
+
+
+def bars(results: Results) -> list[Bar]:
+    return [
+        *_encoding_bars(results.encoding),
+        *_http_bars(results.http),
+        Bar(
+            what="p50 at rest of one short text, above the engine's own time",
+            bound=4.0,
+            direction="at most",
+            measured=results.rest.above_engine_ms if results.rest else None,
+            unit=" ms",
+        ),
+        _fairness_bar(results.fairness),
+        Bar(
+            what="start of a worker to its first answer",
+            bound=5.0,
+            direction="at most",
+            measured=max(results.http.first_answer_s) if results.http else None,
+            unit=" s",
+        ),
+    ]
+
+
+def _encoding_bars(encoding: Encoding | None) -> Iterator[Bar]:
+    def at_least(what: str, bound: float, measured: float | None, unit: str = "") -> Bar:
+        return Bar(what=what, bound=bound, direction="at least", measured=measured, unit=unit)
+
+    share = best = default = cosine = None
+    if encoding:
+        share = encoding.share_of_ceiling(encoding.best_dtype)
+        ours = median(encoding.engine_from_text)
+        best = ours / median(encoding.sentence_transformers_best)
+        default = ours / median(encoding.sentence_transformers_default)
+        cosine = encoding.worst_cosine[encoding.best_dtype]
+    yield at_least("engine, share of the matrix-product ceiling, best dtype", 0.75, share)
+    yield at_least("engine, times sentence-transformers' best setting", 2, best, "×")
+    yield at_least("engine, times sentence-transformers' default", 4, default, "×")
+    yield at_least("worst cosine with float32 sentence-transformers", 0.9995, cosine)
+
+
+def _http_bars(http: HttpPath | None) -> Iterator[Bar]:
+    for shape, bound in ((BULK_BY_4, 0.85), (ONE_BY_16, 0.7)):
+        yield Bar(
+            what=f"whole HTTP path, {shape}, share of engine alone",
+            bound=bound,
+            direction="at least",
+            measured=http.share_of_engine(shape) if http else None,
+        )
+    for shape in (BULK_BY_4, ONE_BY_16):
+        yield Bar(
+            what=f"whole HTTP path, {shape}, times infinity's best",
+            bound=4,
+            direction="at least",
+            measured=http.times_infinity(shape) if http else None,
+            unit="×",
+            reason=http.no_infinity if http else NOT_IN_RUN,
+        )
+
+
+def _fairness_bar(fairness: Fairness | None) -> Bar:
+    return Bar(
+        what=f"p95 of single queries beside another's bulk: {TIMES_REST} × at rest + one batch",
+        bound=fairness.allowed_p95_ms if fairness else 0.0,
+        direction="at most",
+        measured=fairness.loaded_p95_ms if fairness else None,
+        unit=" ms",
+    )
+
+
+def render(results: Results) -> str:
+    """Markdown."""
+    parts = [
+        _machine(results.machine),
+        _section("Bars", _table(["", "bar", "measured", ""], (bar.row() for bar in bars(results)))),
+    ]
+    if results.encoding:
+        parts.append(_section("One process", *_encoding(results.encoding)))
+    if results.http:
+        parts.append(_section("The whole path over HTTP", *_http(results.http)))
+    if results.rest:
+        parts.append(_section("Latency at rest, by stage", *_rest(results.rest)))
+    if results.fairness:
+        parts.append(_section("Fairness", *_fairness(results.fairness)))
+    if results.scaling:
+        parts.append(_section("More processes", *_scaling(results.scaling)))
+    if results.switches:
+        title = "What authentication, limits and metering cost"
+        parts.append(_section(title, *_switches(results.switches)))
+    return "\n".join(parts)
+
+
+def _machine(machine: Machine) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    instructions = ", ".join(machine.instructions) or "no wide vectors"
+    return f"""# Benchmark
+
+What is compared was measured in turn, in this one run; compare nothing here with another run.
+How each figure is measured: [docs/benchmarks.md](../../docs/benchmarks.md).
+
+- `{machine.command}` at commit {machine.commit}, {machine.run_at:%Y-%m-%d %H:%M} UTC
+- {machine.processor}, {machine.cores} cores ({instructions}), {machine.memory_gb} GB
+- {machine.system}; load average before the run {machine.load}
+- {versions}
+"""
+
+
+def _encoding(encoding: Encoding) -> Iterator[str]:
+    texts = encoding.tokens_per_text
+    yield (
+        f"{encoding.workload}; {encoding.flops_per_token / 1e6:.1f} MFLOP a token; batches of "
+        f"{encoding.token_budget:,} tokens. Medians of {len(encoding.engine_from_text)} rounds."
+    )
+    rows = []
+    for dtype, products in encoding.ceiling_gflops.items():
+        for product, gflops in _best_of_each_kind(products):
+            tokens_per_s = gflops * 1e9 / encoding.flops_per_token
+            what = f"matrix products, {dtype}: {gflops:,.0f} GFLOP/s ({product})"
+            share = tokens_per_s / encoding.ceiling_tokens_per_s(dtype)
+            rows.append(
+                [what, f"{tokens_per_s / texts:,.0f}", f"{tokens_per_s:,.0f}", f"{share:.2f}"]
+            )
+    for dtype, rates in encoding.engine.items():
+        what = f"engine, {dtype}, ids ready"
+        rows.append(_rate_row(what, rates, texts, encoding.share_of_ceiling(dtype)))
+    ceiling = encoding.ceiling_tokens_per_s(encoding.best_dtype)
+    for what, rates in (
+        (f"engine, {encoding.best_dtype}, from text", encoding.engine_from_text),
+        ("sentence-transformers, float32, batch 32", encoding.sentence_transformers_default),
+        (
+            f"sentence-transformers at its best: {encoding.sentence_transformers_best_setting}",
+            encoding.sentence_transformers_best,
+        ),
+    ):
+        rows.append(_rate_row(what, rates, texts, median(rates) * texts / ceiling))
+    yield _table(["", "texts/s", "tokens/s", "of the ceiling", "rounds, texts/s"], rows)
+    yield "sentence-transformers in every setting, on fewer texts, once:"
+    yield _table(
+        ["", "texts/s"], ([setting, f"{value:,.0f}"] for setting, value in encoding.sweep.items())
+    )
+    cosines = ", ".join(f"{dtype} {cosine:.6f}" for dtype, cosine in encoding.worst_cosine.items())
+    yield f"Worst cosine with float32 sentence-transformers: {cosines}."
+
+
+def _best_of_each_kind(rates: dict[str, float]) -> Iterator[tuple[str, float]]:
+    """torch's own products, and those with weights laid out beforehand; the best is the ceiling."""
+    for kind in dict.fromkeys(product.partition(" ")[0] for product in rates):
+        products = [product for product in rates if product.startswith(f"{kind} ")]
+        best = max(products, key=lambda product: rates[product])
+        yield best, rates[best]
+
+
+def _rate_row(what: str, rates: list[float], tokens_per_text: float, share: float) -> list[str]:
+    middle = median(rates)
+    rounds = ", ".join(f"{value:,.0f}" for value in rates)
+    return [what, f"{middle:,.0f}", f"{middle * tokens_per_text:,.0f}", f"{share:.2f}", rounds]
+
+
+def _http(http: HttpPath) -> Iterator[str]:
+    alone = [value for values in http.engine_tokens_per_s.values() for value in values]
+    yield (
+        f"Medians of {len(alone) // len(SHAPES)} rounds. The engine alone, before each shape: "
+        f"{min(alone):,.0f} to {max(alone):,.0f} tokens/s."
+    )
+    heads = ["", "texts/s", "p50 ms", "p95 ms", "of engine alone", "times infinity's best"]
+    rows = []
+    for shape in SHAPES:
+        for encoding_format, rounds in http.annex[str(shape)].items():
+            times = http.times_infinity(shape) if encoding_format == "float" else None
+            rows.append(
+                [
+                    f"{shape}, {encoding_format}",
+                    f"{rate(rounds):,.0f}",
+                    f"{median(one.p50_ms for one in rounds):.1f}",
+                    f"{median(one.p95_ms for one in rounds):.1f}",
+                    f"{http.share_of_engine(shape, encoding_format):.2f}",
+                    f"{times:.1f}" if times else "",
+                ]
+            )
+    for shape in SHAPES:
+        rows += _infinity_rows(http, shape)
+    yield _table(heads, rows)
+    if not http.infinity:
+        yield f"infinity-emb: {http.no_infinity}."
+    clients = [one.client_cpu_share for found in http.annex.values() for one in found["float"]]
+    yield f"The client takes up to {max(clients):.2f} of a core of the same machine."
+    yield "Memory of each process after that, MB: " + _memory(http.memory_mb) + "."
+    starts = ", ".join(f"{seconds:.1f}" for seconds in http.first_answer_s)
+    yield f"Start of a worker to its first answer: {starts} s."
+
+
+def _infinity_rows(http: HttpPath, shape: Shape) -> Iterator[list[str]]:
+    for dtype, rounds in http.infinity.get(str(shape), {}).items():
+        yield [
+            f"infinity-emb, {shape}, {dtype}",
+            f"{rate(rounds):,.0f}",
+            f"{median(one.p50_ms for one in rounds):.1f}",
+            f"{median(one.p95_ms for one in rounds):.1f}",
+            "",
+            "",
+        ]
+
+
+def _memory(memory_mb: dict[str, list[float]]) -> str:
+    return ", ".join(f"{name} {fmean(values):,.0f}" for name, values in memory_mb.items())
+
+
+def _rest(rest: Rest) -> Iterator[str]:
+    yield (
+        f"One connection, one text (“{TEXT}”): p50 {rest.p50_ms:.1f} ms, p95 "
+        f"{rest.p95_ms:.1f} ms. The engine alone takes {rest.engine_ms:.1f} ms for it, so Annex "
+        f"adds {rest.above_engine_ms:.1f} ms. Medians, of processes with clocks in them:"
+    )
+    rows = [[title, f"{rest.stages[stage]:.2f}"] for stage, title in NAMES.items()]
+    yield _table(["", "ms"], [*rows, ["sum", f"{sum(rest.stages.values()):.2f}"]])
+
+
+def _fairness(fairness: Fairness) -> Iterator[str]:
+    yield (
+        f"One attachment asks for {BULK} without a pause ({fairness.bulk_texts_per_s:,.0f} "
+        f"texts/s), another for one text at a time, {fairness.loaded_queries} times meanwhile. "
+        f"A batch takes the engine {fairness.batch_ms:.0f} ms."
+    )
+    yield _table(
+        ["single queries", "p50 ms", "p95 ms"],
+        [
+            ["at rest", f"{fairness.rest_p50_ms:.1f}", f"{fairness.rest_p95_ms:.1f}"],
+            ["beside the bulk", f"{fairness.loaded_p50_ms:.1f}", f"{fairness.loaded_p95_ms:.1f}"],
+        ],
+    )
+
+
+def _scaling(scaling: Sequence[Scaled]) -> Iterator[str]:
+    yield "Texts a second; workers share the cores evenly. MB: all web processes, one worker."
+    shapes = list(scaling[0].texts_per_s)
+    yield _table(
+        ["web", "workers", *shapes, "web MB", "gpu MB"],
+        (
+            [
+                str(one.web_processes),
+                str(one.workers),
+                *(f"{one.texts_per_s[shape]:,.0f}" for shape in shapes),
+                f"{sum(one.memory_mb['web']):,.0f}",
+                f"{fmean(one.memory_mb['gpu']):,.0f}",
+            ]
+            for one in scaling
+        ),
+    )
+
+
+def _switches(switches: Sequence[Switched]) -> Iterator[str]:
+    yield (
+        "One text × 16 connections and a worker that computes nothing; processor time of web "
+        "process, servers and worker. A part's cost is the difference from the first row."
+    )
+    whole = switches[0].cpu_ms
+    yield _table(
+        ["without", "requests/s", "CPU-ms a request", "cost, CPU-ms"],
+        (
+            [
+                one.without.replace(",", ", ") or "nothing",
+                f"{one.requests_per_s:,.0f}",
+                f"{one.cpu_ms:.2f}",
+                f"{whole - one.cpu_ms:.2f}" if one.without else "",
+            ]
+            for one in switches
+        ),
+    )
+
+
+def _section(title: str, *blocks: str) -> str:
+    return "\n\n".join([f"## {title}", *blocks]) + "\n"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    width = len(heads)
+    lines = [heads, ["---"] * width, *([*row, *[""] * (width - len(row))] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _figure(value: float, direction: str = "at least") -> str:
+    """Rounded away from the bound, so that no figure looks better than it is; four digits where
+    one is close to 1."""
+    scale = 10_000 if 0.99 <= value < 1 else 100
+    rounded = (floor if direction == "at least" else ceil)(round(value * scale, 6)) / scale
+    return f"{rounded:g}" if rounded < 1_000 else f"{rounded:,.0f}"
