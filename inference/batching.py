@@ -18,6 +18,8 @@ from inference.fair_queue import FairQueue
 # What a worker takes from the broker beyond what it computes; more stays there, for others.
 HELD_BATCHES = 64
 POLL_S = 0.1
+# A share of what waits is no smaller than this: a batch has a cost of its own.
+SHARE_MIN_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,18 +38,25 @@ class Batch:
     model_id: str
     parts: list[Held]
 
+    @property
+    def tokens(self) -> int:
+        return sum(held.part.tokens for held in self.parts)
+
 
 class Batcher:
     """Thread-safe: one thread accepts, another takes.
 
-    `budget_of` says how many tokens of a model fit a batch. Models take turns, a batch each.
+    `budget_of` says how many tokens of a model fit a batch; `streams` is how many batches are
+    computed at once, which share out what there is when it is little. Models take turns, a batch
+    each.
     """
 
-    def __init__(self, budget_of: Callable[[str], int]) -> None:
+    def __init__(self, budget_of: Callable[[str], int], *, streams: int = 1) -> None:
         self._budget_of = budget_of
+        self.streams = streams
         self._queues: dict[str, FairQueue[Held]] = {}
         self._changed = threading.Condition()
-        self._computing = 0
+        self._computing_tokens = 0
         self._is_closed = False
         # Set by a signal handler, which must take no lock.
         self.is_stopping = False
@@ -78,12 +87,13 @@ class Batcher:
                 for model_id in list(self._queues):
                     self._queues[model_id] = queue = self._queues.pop(model_id)  # now the last
                     now = time.time()
-                    parts = queue.pop_batch(self._budget_of(model_id))
+                    parts = queue.pop_batch(self._share(model_id, queue.tokens))
                     live = [held for held in parts if held.part.deadline_at > now]
                     if live:
-                        self._computing += len(live)
+                        batch = Batch(model_id, live)
+                        self._computing_tokens += batch.tokens
                         self._changed.notify_all()
-                        return Batch(model_id, live)
+                        return batch
                 if not any(map(len, self._queues.values())):
                     self._changed.wait()
             return None
@@ -91,7 +101,7 @@ class Batcher:
     def done(self, batch: Batch) -> None:
         """A batch that was taken is answered."""
         with self._changed:
-            self._computing -= len(batch.parts)
+            self._computing_tokens -= batch.tokens
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> list[Held]:
@@ -106,8 +116,14 @@ class Batcher:
             rest = [queue.pop_batch(queue.tokens) for queue in self._queues.values()]
             return [held for parts in rest for held in parts]
 
+    def _share(self, model_id: str, waiting_tokens: int) -> int:
+        """The budget of the next batch: no more than a stream's share of all that is there, or one
+        would compute most of it while the others ran out."""
+        share = -(-(waiting_tokens + self._computing_tokens) // self.streams)
+        return min(self._budget_of(model_id), max(share, SHARE_MIN_TOKENS))
+
     def _is_busy(self) -> bool:
-        return self._computing > 0 or any(map(len, self._queues.values()))
+        return self._computing_tokens > 0 or any(map(len, self._queues.values()))
 
 
 def _sequences(part: wire.Part) -> list[NDArray[np.int32]]:

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 # Tokens a flow gets in a round: about five paragraphs. Small, so that a round is short.
 QUANTUM_TOKENS = 256
+# A request of at most so many tokens is a query; what is larger is bulk.
+QUERY_MAX_TOKENS = 256
 # How much later an item of its flow is ranked for its size, at most: it cannot starve.
 RANK_S_PER_TOKEN = 0.001
 RANK_MAX_S = 2.0
@@ -29,6 +31,7 @@ class Entry(Generic[T]):
     item: T
     flow_id: str
     tokens: int
+    size: int
     is_waiting: bool = True
 
 
@@ -78,8 +81,8 @@ class FairQueue(Generic[T]):
         if flow is None:
             flow = self._flows[flow_id] = _Flow()
             self._new.append(flow_id)
-        entry = Entry(item, flow_id, tokens)
-        rank = now + min((size or tokens) * RANK_S_PER_TOKEN, RANK_MAX_S)
+        entry = Entry(item, flow_id, tokens, size or tokens)
+        rank = now + min(entry.size * RANK_S_PER_TOKEN, RANK_MAX_S)
         heappush(flow.heap, (rank, next(self._arrivals), entry))
         flow.tokens += tokens
         self.tokens += tokens
@@ -104,11 +107,14 @@ class FairQueue(Generic[T]):
         return self._take(entry) if entry else None
 
     def pop_batch(self, budget: int) -> list[T]:
-        """Take the next items out as long as they fit `budget` tokens together; at least one."""
+        """Take the next items out as long as they fit `budget` tokens together; at least one. Where
+        a query is next, only queries: it shall not wait for bulk in its own batch either."""
         batch: list[T] = []
+        is_quick = False
         while (entry := self._next()) is not None:
-            if batch and entry.tokens > budget:
+            if batch and (entry.tokens > budget or (is_quick and entry.size > QUERY_MAX_TOKENS)):
                 break
+            is_quick = is_quick or (not batch and entry.size <= QUERY_MAX_TOKENS)
             batch.append(self._take(entry))
             budget -= entry.tokens
         return batch

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference import wire
-from inference.fair_queue import Entry, FairQueue
+from inference.fair_queue import QUERY_MAX_TOKENS, Entry, FairQueue
 from inference.presence import Worker
 from inference.tokenization import TokenBatch
 
@@ -80,8 +80,9 @@ class Lane:
 
     @property
     def may_gather(self) -> bool:
-        """Whether what waits is little, and the workers have something to do meanwhile."""
-        return bool(self.in_flight) and self._waiting.tokens < self.batch_tokens // PARTS_PER_BATCH
+        """Whether what waits is little, and the workers have enough to do meanwhile."""
+        is_little = self._waiting.tokens < self.batch_tokens // PARTS_PER_BATCH
+        return is_little and self.tokens_in_flight > QUERY_MAX_TOKENS
 
     @property
     def tokens_waiting(self) -> int:

@@ -82,6 +82,7 @@ class Service:
                 continue
             started = time.perf_counter()
             encoder = self._models.get(model_id)
+            self.batcher.streams = encoder.streams
             self._reports[model_id] = _measure(encoder)
             elapsed_s = time.perf_counter() - started
             logger.info(
@@ -160,7 +161,7 @@ class Service:
         now = time.perf_counter()
         elapsed_s = now - max(taken_at, self._last_given_at)
         self._last_given_at = now
-        tokens = sum(held.part.tokens for held in batch.parts)
+        tokens = batch.tokens
         report = self._reports.get(batch.model_id)
         # A small batch costs more a token, and says nothing of what a backlog would.
         if report is not None and tokens >= report.token_budget / 2:

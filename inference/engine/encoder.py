@@ -99,6 +99,8 @@ class Encoder:
         )
         self.model = load_model(folder, self.device, self.dtype)
         self.dimensions: int = self.model.config.hidden_size
+        # How many batches are computed at once.
+        self.streams = 1 if self._on_gpu else STREAMS
         self.memory_bytes = sum(
             tensor.nbytes for tensor in (*self.model.parameters(), *self.model.buffers())
         )
@@ -113,7 +115,7 @@ class Encoder:
 
     def encode(self, sequences: Sequence[NDArray[np.int32]]) -> Encoded:
         """Encode B sequences of token ids. Raises DeviceLost, and nothing for a bad text."""
-        batches = self.prepare(sequences, idle_streams=1 if self._on_gpu else STREAMS)
+        batches = self.prepare(sequences, idle_streams=self.streams)
         futures = [self.start(batch) for batch in batches]
         return self.collect(len(sequences), [future.result() for future in futures])
 

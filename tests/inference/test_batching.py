@@ -60,6 +60,25 @@ def test_another_attachments_query_is_in_the_next_batch() -> None:
     assert 99 in ids(batcher.take())
 
 
+def test_streams_share_out_what_is_little() -> None:
+    """Else one would compute nearly all of it, and the other run out."""
+    batcher = Batcher(lambda _: 2_000, streams=2)
+    batcher.accept(task(*[part(number, 50, flow=str(number)) for number in range(16)]))
+    assert len(ids(batcher.take())) == 8
+    assert len(ids(batcher.take())) == 8
+
+
+def test_a_query_is_not_computed_together_with_bulk() -> None:
+    batcher = Batcher(lambda _: 1_000)
+    for number in range(5):
+        bulk = part(number, 500, flow="bulk")
+        batcher.accept(task(wire.Part(number, "bulk", 9e12, 9_000, bulk.ids, bulk.lengths)))
+    assert ids(batcher.take()) == [0, 1]
+    batcher.accept(task(part(10, 9, flow="one"), part(11, 9, flow="two")))
+    assert ids(batcher.take()) == [10, 11]
+    assert ids(batcher.take()) == [2, 3]
+
+
 def test_models_take_turns(batcher: Batcher) -> None:
     batcher.accept(task(*[part(number, 90) for number in range(3)], model_id="m"))
     batcher.accept(task(*[part(number, 90) for number in range(3)], model_id="n"))

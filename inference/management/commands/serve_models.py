@@ -13,6 +13,8 @@ from billing.plans import SHARED_POOL
 from inference.catalogue import UnknownModel, get_model, installed_models, queue_name
 from inference.gpu_processes import run_one_process_each, this_command, visible_gpus
 
+# Of a worker that computes on the processor, which it would else take from the web process.
+NICENESS = 5
 POOL_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 
 
@@ -45,6 +47,9 @@ class Command(BaseCommand):
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         # Large pages for tensors, read by torch likewise; docs/engine.md has what it gains.
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+        if not gpus:
+            # Whatever else runs here needs the processor for a moment only: it shall not wait.
+            os.nice(NICENESS)
         # Two round trips a task less. A task is acknowledged before it runs, and what a worker that
         # dies has taken is sent again by the web process (docs/adr/0008-fair-dispatch.md).
         current_app.conf.broker_transport_options = {"ack_emulation": False}
