@@ -5,6 +5,7 @@ next; an item that comes while none is under way leaves at once, so nothing is d
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -16,6 +17,8 @@ Outcome = TypeVar("Outcome")
 class Coalescer(Generic[Item, Outcome]):
     """Sends items by `send`, at most `max_items` at once, in the order in which they came.
 
+    An item that has waited `max_wait_s` for others to come back is not sent: it gets `refusal`.
+
     `send` returns one outcome an item, in order; an exception among them is raised to that item
     alone, one that `send` raises to all it was given. It is `send` that has to end in time.
     """
@@ -25,16 +28,20 @@ class Coalescer(Generic[Item, Outcome]):
         send: Callable[[list[Item]], Awaitable[Sequence[Outcome | Exception]]],
         *,
         max_items: int,
+        max_wait_s: float,
+        refusal: Callable[[], Exception],
     ) -> None:
         self._send = send
         self._max_items = max_items
-        self._waiting: deque[tuple[Item, asyncio.Future[Outcome]]] = deque()
+        self._max_wait_s = max_wait_s
+        self._refusal = refusal
+        self._waiting: deque[tuple[float, Item, asyncio.Future[Outcome]]] = deque()
         self._sending: asyncio.Task[None] | None = None
 
     def submit(self, item: Item) -> "asyncio.Future[Outcome]":
         """The item's outcome to come. Cancelling it takes the item back if it has not left yet."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        self._waiting.append((time.monotonic(), item, future))
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_waiting())
         return future
@@ -46,16 +53,21 @@ class Coalescer(Generic[Item, Outcome]):
 
     async def _send_waiting(self) -> None:
         try:
-            while together := self._take():
-                await self._send_together(together)
+            while self._waiting:
+                if together := self._take():
+                    await self._send_together(together)
         finally:
             self._sending = None
 
     def _take(self) -> list[tuple[Item, "asyncio.Future[Outcome]"]]:
         taken: list[tuple[Item, asyncio.Future[Outcome]]] = []
         while self._waiting and len(taken) < self._max_items:
-            item, future = self._waiting.popleft()
-            if not future.done():  # else nobody waits for it any more
+            came_at, item, future = self._waiting.popleft()
+            if future.done():
+                continue  # nobody waits for it any more
+            if time.monotonic() - came_at > self._max_wait_s:
+                future.set_exception(self._refusal())
+            else:
                 taken.append((item, future))
         return taken
 

@@ -68,7 +68,12 @@ class Ledger:
     """Writes usage events on a connection of its own; one per process, on its event loop."""
 
     def __init__(self) -> None:
-        self._events = Coalescer(self._record_together, max_items=STATEMENT_MAX_EVENTS)
+        self._events = Coalescer(
+            self._record_together,
+            max_items=STATEMENT_MAX_EVENTS,
+            max_wait_s=ANSWER_WITHIN_S,
+            refusal=lambda: UsageNotRecorded("the database does not answer"),
+        )
         self._session: _Session | None = None
 
     async def record(self, usage: Usage) -> None:

@@ -21,6 +21,7 @@ from billing.coalescing import Coalescer
 
 WINDOW_S = 60
 ROUND_TRIP_MAX_CALLS = 64
+WAIT_MAX_S = 5.0
 ROUND_TRIP_TIMEOUT_S = 5.0
 
 # KEYS: log (sorted set: "<reservation id>:<tokens>" by µs of admission), total (tokens in it)
@@ -150,7 +151,12 @@ class Limiter:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._calls = Coalescer(self._call_together, max_items=ROUND_TRIP_MAX_CALLS)
+        self._calls = Coalescer(
+            self._call_together,
+            max_items=ROUND_TRIP_MAX_CALLS,
+            max_wait_s=WAIT_MAX_S,
+            refusal=lambda: RedisTimeoutError("Redis does not answer"),
+        )
 
     async def reserve(self, share: Share, limits: Limits) -> Reservation:
         """Reserve the share's request and its tokens, both or neither. Repeating it changes

@@ -110,6 +110,12 @@ REDIS_URL: str = env.str("REDIS_URL")
 
 # Celery: the control plane's tasks go to `control`; each model has a queue of its own.
 CELERY_BROKER_URL = REDIS_URL
+# Without them a publish would wait for ever on a connection whose other end has vanished.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 5.0,
+    "socket_connect_timeout": 5.0,
+    "socket_keepalive": True,
+}
 CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_ACCEPT_CONTENT = ["json", "application/x-annex-msgpack"]  # the latter: inference/wire.py

@@ -89,10 +89,11 @@ class Batcher:
                     now = time.time()
                     parts = queue.pop_batch(self._share(model_id, queue.tokens))
                     live = [held for held in parts if held.part.deadline_at > now]
+                    if parts:
+                        self._changed.notify_all()
                     if live:
                         batch = Batch(model_id, live)
                         self._computing_tokens += batch.tokens
-                        self._changed.notify_all()
                         return batch
                 if not any(map(len, self._queues.values())):
                     self._changed.wait()
@@ -113,8 +114,7 @@ class Batcher:
                 self._changed.wait(left_s)
             self._is_closed = True
             self._changed.notify_all()
-            rest = [queue.pop_batch(queue.tokens) for queue in self._queues.values()]
-            return [held for parts in rest for held in parts]
+            return [held for queue in self._queues.values() for held in iter(queue.pop, None)]
 
     def _share(self, model_id: str, waiting_tokens: int) -> int:
         """The budget of the next batch: no more than a stream's share of all that is there, or one

@@ -167,24 +167,32 @@ class Dispatcher:
 
     async def _refresh(self, lane: Lane) -> None:
         """Learn which workers there are. What one that has lapsed may have held is sent again."""
+        workers = await presence.list_workers(self._redis, lane.queue)
         known_lapsed = {worker.id for worker in lane.workers if worker.has_lapsed}
-        was_known = lane.refreshed_at > 0
-        lane.workers = await presence.list_workers(self._redis, lane.queue)
+        lane.workers = workers
         lane.refreshed_at = time.monotonic()
-        lapsed = {worker.id for worker in lane.workers if worker.has_lapsed} - known_lapsed
-        if lapsed and was_known and lane.in_flight:
-            logger.warning("lost the workers %s of %s", ", ".join(lapsed), lane.queue)
-            # Which of them it held is not known. Those that another holds are computed twice, and
-            # the second answer is dropped.
-            for part_id in list(lane.in_flight):
-                lane.land(part_id)
-                if part_id in self._under_way:
-                    self._send_again(self._under_way[part_id])
+        lapsed = {worker.id for worker in workers if worker.has_lapsed} - known_lapsed
+        if lapsed:
+            self._send_again_what_was_held(lane, lapsed)
+
+    def _send_again_what_was_held(self, lane: Lane, lapsed: set[str]) -> None:
+        """Which parts they held is not known, but that they had died a while before they lapsed.
+        Those that another holds are computed twice, and the second answer is dropped."""
+        died_before = time.monotonic() - (presence.LAPSE_S - presence.HEARTBEAT_S)
+        held = [piece.part.id for piece in lane.in_flight.values() if piece.sent_at <= died_before]
+        if held:
+            names = ", ".join(sorted(lapsed))
+            logger.warning("lost %s of %s; sending %d parts again", names, lane.queue, len(held))
+        for part_id in held:
+            lane.land(part_id)
+            if part_id in self._under_way:
+                self._send_again(self._under_way[part_id])
 
     def _send_again(self, journey: _Journey) -> None:
         """Let a piece wait once more, unless it may be what its workers died of."""
         if journey.piece.attempts >= MAX_ATTEMPTS:
-            journey.request.fail(EncodeFailed())
+            reason = "the workers that had it died"
+            journey.request.fail(WorkerUnavailable(journey.lane.model_id, reason))
         else:
             journey.lane.push(journey.piece, now=time.monotonic())
             self._wake.set()
@@ -203,7 +211,8 @@ class Dispatcher:
         await self._wake.wait()
         # While one publish is under way, requests gather; they leave together in the next. Where
         # workers are at work anyway, a moment more lets those gather that came with one another.
-        if all(lane.may_gather for lane in self._lanes.values()):
+        waiting = [lane for lane in self._lanes.values() if lane.tokens_waiting]
+        if waiting and all(lane.may_gather for lane in waiting):
             await asyncio.sleep(GATHER_S)
         self._wake.clear()
         now = time.monotonic()
@@ -292,6 +301,8 @@ class Dispatcher:
         for lane in list(self._lanes.values()):
             lane.measure(now - before, now)
             lane.drop_expired(time.time())
-            if now - lane.used_at < IN_USE_S or lane.in_flight:
+            if now - lane.used_at < IN_USE_S or lane.in_flight or lane.tokens_waiting:
                 await self._refresh(lane)
+            else:
+                del self._lanes[lane.queue]
         self._wake.set()

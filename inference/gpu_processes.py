@@ -26,22 +26,27 @@ def visible_gpus(environ: Mapping[str, str], devices: Path = Path("/dev")) -> li
 def run_one_process_each(command: Sequence[str], gpus: Sequence[str]) -> int:
     """Run `command` once a GPU until all have ended; stop signals go on to each. When one ends by
     itself the others are stopped too, so that whoever watches this process starts all anew."""
-    processes = [
-        subprocess.Popen(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": gpu})  # noqa: S603
-        for gpu in gpus
-    ]
+    processes: list[subprocess.Popen[bytes]] = []
+    stopping: list[int] = []
 
     def stop(signum: int, _: FrameType | None) -> None:
+        stopping.append(signum)
         for process in processes:
             with suppress(ProcessLookupError):
                 process.send_signal(signum)
 
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(signum, stop)
+    for gpu in gpus:
+        if not stopping:
+            environ = {**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
+            processes.append(subprocess.Popen(command, env=environ))  # noqa: S603
+    if stopping:  # one may have been started while the others were told
+        stop(signal.SIGTERM, None)
     while all(process.poll() is None for process in processes):
         time.sleep(POLL_S)
     stop(signal.SIGTERM, None)
-    return max(abs(process.wait()) for process in processes)
+    return max((abs(process.wait()) for process in processes), default=0)
 
 
 def this_command() -> list[str]:

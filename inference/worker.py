@@ -47,7 +47,8 @@ logger = logging.getLogger(__name__)
 WORKER_ID = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 REPLY_LIFE_S = 60  # a reply to a web process that has died is forgotten after this long
 # What is held is finished in this time after a stop signal, or handed back; 25 s in all.
-DRAIN_S = 20.0
+DRAIN_S = 18.0
+JOIN_S = 2.0
 UNKNOWN_BUDGET_TOKENS = 1_024
 
 
@@ -66,11 +67,11 @@ class Service:
         self.batcher = Batcher(self._budget_of)
         self._pipeline = Pipeline(take=self._take, give=self._give)
         self._last_given_at = 0.0
-        self._threads = [
-            threading.Thread(target=self._compute, name="compute", daemon=True),
-            threading.Thread(target=self._announce_until_stopped, name="presence", daemon=True),
-        ]
-        self._has_left = False
+        self._computing = threading.Thread(target=self._compute, name="compute", daemon=True)
+        self._announcing = threading.Thread(
+            target=self._announce_until_stopped, name="presence", daemon=True
+        )
+        self._has_left = threading.Event()
 
     def load(self) -> None:
         """Load what fits, before the first task is taken, so that no request waits for weights.
@@ -81,9 +82,7 @@ class Service:
                 logger.info("%s is loaded when it is first asked for", model_id)
                 continue
             started = time.perf_counter()
-            encoder = self._models.get(model_id)
-            self.batcher.streams = encoder.streams
-            self._reports[model_id] = _measure(encoder)
+            encoder = self._get(model_id)
             elapsed_s = time.perf_counter() - started
             logger.info(
                 "loaded %s on %s (%s) in %.1f s", model_id, encoder.device, encoder.dtype, elapsed_s
@@ -91,8 +90,8 @@ class Service:
 
     def start(self) -> None:
         self._announce()
-        for thread in self._threads:
-            thread.start()
+        self._computing.start()
+        self._announcing.start()
         logger.info("ready: %s", ", ".join(self._queues.values()))
 
     def stop(self) -> None:
@@ -102,10 +101,20 @@ class Service:
         if rest:
             logger.warning("handing %d parts back, unfinished", len(rest))
             self._reply((held, wire.Reply(held.part.id, "handed back")) for held in rest)
-        self._threads[0].join(timeout=3.0)
-        self._has_left = True
+        self._has_left.set()
+        for thread in (self._computing, self._announcing):
+            if thread.is_alive():
+                thread.join(timeout=JOIN_S)
         for queue in self._queues.values():
             presence.withdraw(self._redis, queue, WORKER_ID)
+
+    def _get(self, model_id: str) -> Encoder:
+        """The model, loaded if it is not; what it can do is known from the first time on."""
+        encoder = self._models.get(model_id)
+        if model_id not in self._reports:
+            self.batcher.streams = encoder.streams
+            self._reports[model_id] = _measure(encoder)
+        return encoder
 
     def _budget_of(self, model_id: str) -> int:
         report = self._reports.get(model_id)
@@ -122,7 +131,7 @@ class Service:
     def _take(self) -> "Work[tuple[Batch, float]] | None":
         while (batch := self.batcher.take()) is not None:
             try:
-                encoder = self._models.get(batch.model_id)
+                encoder = self._get(batch.model_id)
             except Exception:
                 logger.exception("cannot load %s", batch.model_id)
                 self._answer(batch, [wire.Reply(held.part.id, "failed") for held in batch.parts])
@@ -182,12 +191,11 @@ class Service:
 
     def _announce_until_stopped(self) -> None:
         """In a thread of its own: neither computing nor a full queue may make it look dead."""
-        while not self._has_left:
+        while not self._has_left.wait(presence.HEARTBEAT_S):
             try:
                 self._announce()
             except RedisError:
                 logger.exception("cannot announce this worker; trying again")
-            time.sleep(presence.HEARTBEAT_S)
 
 
 def _load(model_id: str) -> Encoder:

@@ -243,8 +243,13 @@ class Encoder:
         return rows
 
     def warm_up(self) -> None:
-        """Pay for what is set up lazily; on a GPU, find the largest safe token budget."""
-        self.encode([np.ones(MIN_SHARED_TOKENS // 8, np.int32)] * 8 * STREAMS)
+        """Pay for what is set up lazily; on a GPU, find the largest safe token budget.
+
+        Raises RuntimeError for a checkpoint that cannot be computed.
+        """
+        texts = [np.ones(MIN_SHARED_TOKENS // 8, np.int32)] * 8 * STREAMS
+        if self.encode(texts).failed:
+            raise RuntimeError("the model computes nothing finite; the log above has the reason")
         while self._find_budget and self.token_budget < CUDA_MOST_TOKEN_BUDGET:
             if not self._fits(2 * self.token_budget):
                 break

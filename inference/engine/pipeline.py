@@ -89,22 +89,29 @@ class Pipeline(Generic[T]):
 
     def _run_on_processor(self) -> None:
         try:
-            while self._error is None:
-                self._wait_for_idle(1)
-                work = self._take()
-                if work is None:
-                    return
-                batches = work.encoder.prepare(work.sequences, idle_streams=self._idle)
-                computed = _Computed(work=work, missing=len(batches))
-                if not batches:
-                    self._computed.put(computed)
-                for batch in batches:
-                    self._wait_for_idle(1)
-                    with self._idle_changed:
-                        self._idle -= 1
-                    work.encoder.start(batch).add_done_callback(partial(self._finish, computed))
+            while self._error is None and self._start_one():
+                continue
         finally:
             self._wait_for_idle(STREAMS)
+
+    def _start_one(self) -> bool:
+        """Take work and start it; False at the end. A function of its own, as others here are, so
+        that nothing refers to the last work's model while `take` may be loading another."""
+        self._wait_for_idle(1)
+        work = self._take()
+        if work is None:
+            return False
+        batches = work.encoder.prepare(work.sequences, idle_streams=self._idle)
+        computed = _Computed(work=work, missing=len(batches))
+        if not batches:
+            self._computed.put(computed)
+        for batch in batches:
+            self._wait_for_idle(1)
+            future = work.encoder.start(batch)
+            with self._idle_changed:
+                self._idle -= 1
+            future.add_done_callback(partial(self._finish, computed))
+        return True
 
     def _wait_for_idle(self, streams: int) -> None:
         with self._idle_changed:
@@ -127,30 +134,52 @@ class Pipeline(Generic[T]):
 
     def _run_on_gpu(self) -> None:
         threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
-        while (item := self._staged.get()) is not None and self._error is None:
-            self._room_ahead.release()
-            work, staged = item
-            launched = [work.encoder.launch(batch) for batch in staged]
-            self._computed.put(_Computed(work=work, missing=0, launched=launched))
+        while self._launch_one():
+            continue
+
+    def _launch_one(self) -> bool:
+        item = self._staged.get()
+        if item is None or self._error is not None:
+            return False
+        self._room_ahead.release()
+        work, staged = item
+        launched = [work.encoder.launch(batch) for batch in staged]
+        self._computed.put(_Computed(work=work, missing=0, launched=launched))
+        return True
 
     def _prepare(self) -> None:
         try:
-            while self._room_ahead.acquire() and (work := self._take()) is not None:
-                batches = work.encoder.prepare(work.sequences)
-                self._staged.put((work, [work.encoder.stage(batch) for batch in batches]))
+            while self._stage_one():
+                continue
         except Exception as error:  # noqa: BLE001 — run() raises it
             self._error = self._error or error
         finally:
             self._staged.put(None)
 
+    def _stage_one(self) -> bool:
+        self._room_ahead.acquire()
+        work = self._take()
+        if work is None:
+            return False
+        batches = work.encoder.prepare(work.sequences)
+        self._staged.put((work, [work.encoder.stage(batch) for batch in batches]))
+        return True
+
     def _give_back(self) -> None:
-        while (computed := self._computed.get()) is not None:
-            if self._error is not None:
-                continue  # drained, so that nothing waits for room
-            work = computed.work
-            try:
-                encoded = work.encoder.collect(len(work.sequences), computed.launched)
-                self._give(work.tag, encoded)
-            except Exception as error:  # noqa: BLE001 — run() raises it
-                self._error = error
-                self._staged.put(None)  # wakes run(), whatever `take` is waiting for
+        while self._give_one():
+            continue
+
+    def _give_one(self) -> bool:
+        computed = self._computed.get()
+        if computed is None:
+            return False
+        if self._error is not None:
+            return True  # drained, so that nothing waits for room
+        work = computed.work
+        try:
+            encoded = work.encoder.collect(len(work.sequences), computed.launched)
+            self._give(work.tag, encoded)
+        except Exception as error:  # noqa: BLE001 — run() raises it
+            self._error = error
+            self._staged.put(None)  # wakes run(), whatever `take` is waiting for
+        return True

@@ -20,9 +20,7 @@ def pool(hidden: Tensor, offsets: Tensor, pooling: Pooling) -> Tensor:
     """
     match pooling:
         case "mean":
-            vectors = torch.segment_reduce(
-                hidden[: offsets[-1]].float(), "mean", offsets=offsets
-            )  # (B, H)
+            vectors = torch.segment_reduce(hidden.float(), "mean", offsets=offsets)  # (B, H)
         case "cls":
             vectors = hidden[offsets[:-1]].float()  # (B, H)
         case "last":

@@ -8,13 +8,19 @@ import pytest
 from billing.coalescing import Coalescer
 
 
+class TooLong(Exception):
+    pass
+
+
 class Line:
     """A far end that answers when it is told to, and remembers what came together."""
 
-    def __init__(self, max_items: int = 100) -> None:
+    def __init__(self, max_items: int = 100, max_wait_s: float = 60.0) -> None:
         self.sent: list[list[int]] = []
         self.go = asyncio.Event()
-        self.coalescer = Coalescer(self._send, max_items=max_items)
+        self.coalescer = Coalescer(
+            self._send, max_items=max_items, max_wait_s=max_wait_s, refusal=TooLong
+        )
 
     async def _send(self, items: list[int]) -> Sequence[str | Exception]:
         self.sent.append(items)
@@ -46,6 +52,20 @@ async def test_no_more_than_max_items_leave_together_and_order_is_kept() -> None
     line.go.set()
     await asyncio.gather(*[line.coalescer.submit(item) for item in range(5)])
     assert line.sent == [[0, 1], [2, 3], [4]]
+
+
+async def test_an_item_that_waited_too_long_for_those_before_it_is_refused_and_not_sent() -> None:
+    line = Line(max_wait_s=0.05)
+    first = line.coalescer.submit(1)
+    await turn()
+    second = line.coalescer.submit(2)
+    await asyncio.sleep(0.1)
+    line.go.set()
+    assert await first == "answer 1"
+    with pytest.raises(TooLong):
+        await second
+    assert await line.coalescer.submit(3) == "answer 3"
+    assert line.sent == [[1], [3]]
 
 
 async def test_an_exception_among_the_outcomes_is_raised_to_its_item_alone() -> None:
@@ -93,5 +113,6 @@ async def test_outcomes_that_are_too_few_are_an_error_rather_than_a_wait() -> No
     async def send(items: list[int]) -> list[int]:
         return items[1:]
 
+    coalescer = Coalescer(send, max_items=9, max_wait_s=60.0, refusal=TooLong)
     with pytest.raises(ValueError, match="outcomes"):
-        await asyncio.wait_for(Coalescer(send, max_items=9).submit(1), 1)
+        await asyncio.wait_for(coalescer.submit(1), 1)

@@ -149,6 +149,20 @@ def test_a_drain_waits_for_what_is_computed_and_returns_what_waits(batcher: Batc
     assert batcher.take() is None
 
 
+def test_a_drain_returns_queries_and_bulk_alike(batcher: Batcher) -> None:
+    batcher.accept(task(part(1, 5, flow="query"), part(2, 900, flow="bulk")))
+    batcher.accept(task(part(3, 5, flow="query"), part(4, 900, flow="bulk")))
+    assert sorted(held.part.id for held in batcher.drain(0.0)) == [1, 2, 3, 4]
+
+
+def test_a_drain_does_not_wait_for_what_has_expired(batcher: Batcher) -> None:
+    threading.Thread(target=batcher.take, daemon=True).start()
+    batcher.accept(task(part(1, 10, deadline_at=time.time() - 1)))
+    started = time.monotonic()
+    assert batcher.drain(30.0) == []
+    assert time.monotonic() - started < 5
+
+
 def test_a_drain_ends_as_soon_as_all_is_answered(batcher: Batcher) -> None:
     batcher.accept(task(part(1, 90)))
     batch = batcher.take()

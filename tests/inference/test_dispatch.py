@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 
 from billing.plans import SHARED_POOL
 from config.celery import app as celery_app
-from inference import presence, wire
+from inference import dispatch, presence, wire
 from inference.catalogue import get_model, queue_name
 from inference.dispatch import Dispatcher, EncodeFailed, WorkerUnavailable
 from inference.lanes import TooMuchWaiting
@@ -305,13 +305,12 @@ async def test_what_a_dead_worker_held_is_sent_again_and_the_later_answer_droppe
     announce: Announce,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(presence, "LAPSE_S", 30.0)
+    announce("lives")
     monkeypatch.setattr(presence, "LAPSE_S", 0.6)
     announce("dies")
     task = encode(dispatcher, batch, within_s=10.0)
     (part,) = await take_parts(redis, 1)
-    await asyncio.sleep(0.3)
-    monkeypatch.setattr(presence, "LAPSE_S", 30.0)
-    announce("lives")
     (again,) = await take_parts(redis, 1)
     assert again == part
     await reply(redis, dispatcher, computed(again, 1), computed(part, 2))
@@ -332,9 +331,41 @@ async def test_a_part_that_workers_die_of_is_not_sent_for_ever(
     await take_parts(redis, 1)
     await take_parts(redis, 1)  # again, after the first death
     announce("dies second")
-    with pytest.raises(EncodeFailed):
+    with pytest.raises(WorkerUnavailable, match="died"):
         await task
     assert await redis.llen(QUEUE) == 0
+
+
+async def test_workers_that_die_one_after_the_other_fail_nothing_that_a_third_computes(
+    redis: Redis,
+    dispatcher: Dispatcher,
+    batch: TokenBatch,
+    announce: Announce,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(presence, "HEARTBEAT_S", 0.2)
+    announce("lives")
+    monkeypatch.setattr(presence, "LAPSE_S", 2.0)
+    announce("dies first")
+    task = encode(dispatcher, batch, within_s=10.0)
+    await take_parts(redis, 1)
+    await asyncio.sleep(0.8)
+    announce("dies second")
+    (again,) = await take_parts(redis, 1)  # after the first lapse
+    await asyncio.sleep(1.5)  # and no more after the second
+    assert await redis.llen(QUEUE) == 0
+    await reply(redis, dispatcher, computed(again, 1))
+    assert (await task == 1).all()
+
+
+async def test_a_queue_that_is_out_of_use_is_forgotten(
+    dispatcher: Dispatcher, batch: TokenBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "IN_USE_S", 0.1)
+    with pytest.raises(WorkerUnavailable):
+        await encode(dispatcher, batch, pool="gone")
+    await asyncio.sleep(1.2)
+    assert dispatcher._lanes == {}
 
 
 async def test_presence_lapses_by_itself_and_is_remembered_as_lapsed(

@@ -52,7 +52,8 @@ class Command(BaseCommand):
             os.nice(NICENESS)
         # Two round trips a task less. A task is acknowledged before it runs, and what a worker that
         # dies has taken is sent again by the web process (docs/adr/0008-fair-dispatch.md).
-        current_app.conf.broker_transport_options = {"ack_emulation": False}
+        transport = {**current_app.conf.broker_transport_options, "ack_emulation": False}
+        current_app.conf.broker_transport_options = transport
         # Celery's thread and the engine's take turns: let them not wait 5 ms for each other.
         sys.setswitchinterval(0.0005)
         # solo: tasks are only taken apart there; the engine has threads of its own.

@@ -1,8 +1,10 @@
 """The pipeline: everything taken is given, nothing is taken early, nothing ends it but the end."""
 
+import gc
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,3 +178,27 @@ def test_a_lost_device_ends_the_run_though_nothing_more_is_taken(encoder: Encode
     with pytest.raises(DeviceLost):
         pipeline.run()
     works.put(None)  # lets the waiting thread end
+
+
+def test_a_model_can_go_while_the_next_is_loaded(folder: Path, prepare_ahead: bool) -> None:
+    """Else a worker would need room for one model more than its budget."""
+    gone = threading.Event()
+    encoders = [Encoder(folder, device="cpu", dtype=torch.float32)]
+    weakref.finalize(encoders[0], gone.set)
+    given = threading.Event()
+
+    def take() -> Work[int] | None:
+        if encoders:
+            return work_of(encoders.pop(), random_sequences([5, 6]), 1)
+        assert given.wait(5)
+        deadline = time.monotonic() + 5
+        while not gone.is_set() and time.monotonic() < deadline:
+            gc.collect()
+            time.sleep(0.01)
+        return None
+
+    def give(tag: int, encoded: Encoded) -> None:
+        given.set()
+
+    Pipeline[int](take=take, give=give, prepare_ahead=prepare_ahead).run()
+    assert gone.is_set()
