@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference import wire
-from inference.fair_queue import FairQueue
+from inference.fair_queue import QUERY_MAX_TOKENS, FairQueue
 
 # What a worker takes from the broker beyond what it computes; more stays there, for others.
 HELD_BATCHES = 64
 POLL_S = 0.1
 # A share of what waits is no smaller than this: a batch has a cost of its own.
 SHARE_MIN_TOKENS = 256
+# So long after a query, batches of bulk are half as large: another query may come, and would wait
+# for the one that is computed. Large batches compute about 5 % more tokens.
+QUERY_MEMORY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +60,7 @@ class Batcher:
         self._queues: dict[str, FairQueue[Held]] = {}
         self._changed = threading.Condition()
         self._computing_tokens = 0
+        self._last_query_at = -QUERY_MEMORY_S
         self._is_closed = False
         # Set by a signal handler, which must take no lock.
         self.is_stopping = False
@@ -94,6 +98,8 @@ class Batcher:
                     if live:
                         batch = Batch(model_id, live)
                         self._computing_tokens += batch.tokens
+                        if live[0].part.request_tokens <= QUERY_MAX_TOKENS:
+                            self._last_query_at = time.monotonic()
                         return batch
                 if not any(map(len, self._queues.values())):
                     self._changed.wait()
@@ -120,7 +126,10 @@ class Batcher:
         """The budget of the next batch: no more than a stream's share of all that is there, or one
         would compute most of it while the others ran out."""
         share = -(-(waiting_tokens + self._computing_tokens) // self.streams)
-        return min(self._budget_of(model_id), max(share, SHARE_MIN_TOKENS))
+        budget = self._budget_of(model_id)
+        if time.monotonic() - self._last_query_at < QUERY_MEMORY_S:
+            budget //= 2
+        return min(budget, max(share, SHARE_MIN_TOKENS))
 
     def _is_busy(self) -> bool:
         return self._computing_tokens > 0 or any(map(len, self._queues.values()))

@@ -47,7 +47,10 @@ def test_tasks_of_several_web_processes_share_a_batch(batcher: Batcher) -> None:
     assert [len(text) for held in batch.parts for text in held.sequences] == [10, 20, 30]
 
 
-def test_a_batch_fits_the_budget_and_the_rest_follows(batcher: Batcher) -> None:
+def test_a_batch_fits_the_budget_and_the_rest_follows(
+    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "QUERY_MEMORY_S", 0.0)
     batcher.accept(task(*[part(number, 40) for number in range(5)]))
     assert [ids(batcher.take()) for _ in range(3)] == [[0, 1], [2, 3], [4]]
 
@@ -76,7 +79,20 @@ def test_a_query_is_not_computed_together_with_bulk() -> None:
     assert ids(batcher.take()) == [0, 1]
     batcher.accept(task(part(10, 9, flow="one"), part(11, 9, flow="two")))
     assert ids(batcher.take()) == [10, 11]
-    assert ids(batcher.take()) == [2, 3]
+    assert ids(batcher.take()) == [2]
+
+
+def test_batches_of_bulk_are_half_as_large_for_a_while_after_a_query(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batcher = Batcher(lambda _: 2_000)
+    batcher.accept(task(*[part(number, 500, flow="bulk") for number in range(12)]))
+    assert len(ids(batcher.take())) == 4
+    batcher.accept(task(part(99, 5, flow="query")))
+    assert ids(batcher.take()) == [99]
+    assert len(ids(batcher.take())) == 2
+    monkeypatch.setattr(batching, "QUERY_MEMORY_S", 0.0)
+    assert len(ids(batcher.take())) == 4
 
 
 def test_models_take_turns(batcher: Batcher) -> None:
