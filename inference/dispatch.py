@@ -60,11 +60,10 @@ class EncodeFailed(Exception):
 class _Request:
     """A request between `encode` and its last reply. vectors: (B, D) float32."""
 
-    __slots__ = ("future", "missing", "pieces", "vectors")
+    __slots__ = ("future", "missing", "vectors")
 
-    def __init__(self, pieces: list[Piece], texts: int, dimensions: int) -> None:
-        self.pieces = pieces
-        self.missing = len(pieces)
+    def __init__(self, pieces: int, texts: int, dimensions: int) -> None:
+        self.missing = pieces
         self.vectors = np.empty((texts, dimensions), dtype=np.float32)
         self.future: asyncio.Future[NDArray[np.float32]] = (
             asyncio.get_running_loop().create_future()
@@ -133,7 +132,7 @@ class Dispatcher:
         now = time.monotonic()
         lane.admit(flow_id, batch.token_count, seconds_left=seconds_left, now=now)
         pieces = lane.split(batch, ids=self._part_ids, flow_id=flow_id, deadline_at=deadline_at)
-        request = _Request(pieces, len(batch.lengths), model.dimensions)
+        request = _Request(len(pieces), len(batch.lengths), model.dimensions)
         for piece in pieces:
             self._under_way[piece.part.id] = _Journey(lane, request, piece)
             lane.push(piece, now=now)
