@@ -22,6 +22,9 @@ class Plan(models.Model):
     requests_per_minute = models.PositiveIntegerField(help_text="per attachment and model")
     tokens_per_minute = models.PositiveIntegerField(help_text="per attachment and model")
     model_id = models.CharField(max_length=200, blank=True, help_text="default embedding model")
+    serves_all_models = models.BooleanField(
+        default=True, help_text="every model by the model parameter, or its own only"
+    )
     worker_pool = models.CharField(
         max_length=64,
         default="shared",
@@ -38,6 +41,11 @@ class Plan(models.Model):
                 fields=["service_name"],
                 condition=models.Q(is_default=True),
                 name="plan_one_default_per_service",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(serves_all_models=True) | ~models.Q(model_id=""),
+                name="plan_of_one_model_names_it",
+                violation_error_message="A plan that serves one model only must name it.",
             ),
         ]
 

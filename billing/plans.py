@@ -2,6 +2,7 @@
 
 import tomllib
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 
 from django.db import transaction
@@ -13,6 +14,17 @@ from billing.models import Plan
 SHARED_POOL = "shared"
 # As a plan's pool: each resource has workers of its own, in a pool named by its id.
 POOL_PER_RESOURCE = "resource"
+OPTIONAL_FIELDS = (
+    "description",
+    "is_contract",
+    "is_default",
+    "is_metered",
+    "is_visible",
+    "model_id",
+    "price_cents",
+    "serves_all_models",
+    "worker_pool",
+)
 PLANS_FILE = Path(__file__).with_name("plans.toml")
 
 
@@ -24,7 +36,21 @@ def sync_plans(path: Path = PLANS_FILE) -> list[Plan]:
         Plan.objects.filter(service_name__in={row["service_name"] for row in wanted}).update(
             is_default=False, is_visible=False
         )
-        return [_upsert({"is_visible": True, **row}) for row in wanted]
+        return [_upsert({**_defaults(), **row}) for row in wanted]
+
+
+def _defaults() -> dict[str, object]:
+    """What a plan has of which its row says nothing, so that taking a line out undoes it."""
+    plan = Plan()
+    return {name: getattr(plan, name) for name in OPTIONAL_FIELDS}
+
+
+def hide_plans_of_other_models(model_ids: Collection[str]) -> list[Plan]:
+    """Take those plans off the list that serve one model only, and none of `model_ids`."""
+    plans = Plan.objects.filter(serves_all_models=False, is_visible=True)
+    hidden = list(plans.exclude(model_id__in=model_ids))
+    Plan.objects.filter(id__in=[plan.id for plan in hidden]).update(is_visible=False)
+    return hidden
 
 
 def _upsert(row: dict[str, object]) -> Plan:

@@ -38,13 +38,17 @@ _SERVED_OVER_TLS = PUBLIC_URL.startswith("https://")
 # The add-on that this deployment provides
 ADDON_SERVICE_NAME: str = env.str("ADDON_SERVICE_NAME", "heroku-inference")
 MODEL_CATALOGUE: Path = env.path("MODEL_CATALOGUE", BASE_DIR / "inference" / "catalogue.toml")
+MODELS_DIR: Path = env.path("MODELS_DIR", VAR_DIR / "models")
 
 ACCOUNT_EMAIL: str = env.str("ACCOUNT_EMAIL", "dev@example.com")
 
 # The embeddings request path
 REQUEST_TIMEOUT_S: float = env.float("REQUEST_TIMEOUT_S", 25.0)
 REQUEST_BODY_MAX_BYTES: int = env.int("REQUEST_BODY_MAX_BYTES", 20_000_000)
+# Whose attachment pays for calls that SageMaker hands on, which carry no key
+SAGEMAKER_KEY: str = env.str("SAGEMAKER_KEY", "")
 KEY_CACHE_S: float = env.float("KEY_CACHE_S", 1.0)
+IDEMPOTENCY_MAX_MB: int = env.int("IDEMPOTENCY_MAX_MB", 1_000)
 
 # What the models that a worker holds in memory may take together
 WORKER_MEMORY_MB: int = env.int("WORKER_MEMORY_MB", 8_192)
@@ -131,6 +135,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 15.0,
         "options": {"expires": 15.0},  # with no worker, rounds must not pile up
     },
+    "inference.purge_idempotency_keys": {
+        "task": "inference.purge_idempotency_keys",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
 }
 
 REST_FRAMEWORK = {
@@ -173,6 +182,9 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "httpx": {"level": "WARNING"},
+        "httpx2": {"level": "WARNING"},
+        "huggingface_hub": {"propagate": False},  # it has a handler of its own
+        "botocore": {"level": "INFO"},  # below, it shows what it signs, tokens of sessions included
         # A client's mistake is no event of ours; Django would warn of each, some with a traceback.
         "django.request": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL"},

@@ -39,12 +39,13 @@ return found
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker says of itself: tokens it packs into a batch and computes a second, and whether
-    it takes new work (one that is stopping does not)."""
+    """What a worker says of itself: tokens it packs into a batch and computes a second, whether it
+    takes new work (one that is stopping does not), and whether it has the model in memory."""
 
     token_budget: int
     tokens_per_s: float
     is_accepting: bool = True
+    is_loaded: bool = False
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +87,16 @@ async def list_workers(redis: AsyncRedis, queue: str) -> list[Worker]:
     """The workers of a queue, those that lapsed within MEMORY_S too."""
     now, *entries = await redis.register_script(_LIST)(keys=[_key(queue)])
     return list(_parse(int(now), entries))
+
+
+def find_workers(redis: Redis) -> dict[str, list[Worker]]:
+    """The workers of every queue that has had any of late, by the queue."""
+    listing = redis.register_script(_LIST)
+    workers = {}
+    for key in redis.scan_iter(match=_key("*")):
+        now, *entries = listing(keys=[key])
+        workers[key.decode().removeprefix(_key(""))] = list(_parse(int(now), entries))
+    return workers
 
 
 def _parse(now_us: int, entries: list[Any]) -> Iterable[Worker]:

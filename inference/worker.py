@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from inference import presence, wire
+from inference import checkpoints, presence, wire
 from inference.batching import Batch, Batcher, Held
 from inference.catalogue import Model, get_model, model_of_queue
 from inference.engine import (
@@ -38,7 +38,6 @@ from inference.engine import (
     Pipeline,
     Work,
     estimate_memory_bytes,
-    verify_checkpoint,
 )
 
 logger = logging.getLogger(__name__)
@@ -186,6 +185,7 @@ class Service:
                 token_budget=self._budget_of(model_id),
                 tokens_per_s=known.tokens_per_s if known else 0.0,
                 is_accepting=not self.batcher.is_stopping,
+                is_loaded=model_id in self._models.resident,
             )
             presence.announce(self._redis, queue, WORKER_ID, report)
 
@@ -201,7 +201,7 @@ class Service:
 def _load(model_id: str) -> Encoder:
     """The model, its weights checked against the catalogue, ready to compute."""
     model = get_model(model_id)
-    verify_checkpoint(_folder(model), model.sha256)
+    checkpoints.verify(_folder(model), model.weights)
     encoder = Encoder(_folder(model), pooling=model.pooling)
     encoder.warm_up()
     return encoder

@@ -92,8 +92,13 @@ def provision(request: ProvisionRequest, now: datetime) -> Provisioned:
             _check_repeat(resource, request)
         attachment = _attach(resource, request.attachment, now)
         config = _config(attachment, plan)
-    message = f"Ready. The model {plan.model_id} answers at {settings.INFERENCE_URL}/v1/embeddings"
-    return Provisioned(resource_id=resource.id, config=config, message=message)
+    return Provisioned(resource_id=resource.id, config=config, message=_message(plan))
+
+
+def _message(plan: Plan) -> str:
+    url = f"{settings.INFERENCE_URL}/v1/embeddings"
+    others = ", other models by the parameter model" if plan.serves_all_models else ""
+    return f"Ready: POST {url} for the model {plan.model_id}{others}"
 
 
 def _get_plan(slug: str) -> Plan:

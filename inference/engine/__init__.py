@@ -1,17 +1,12 @@
 """The engine: token ids in, vectors out. A torch library of its own, without Django or Celery."""
 
-from inference.engine.checkpoint import (
-    CheckpointMismatch,
-    estimate_memory_bytes,
-    verify_checkpoint,
-)
+from inference.engine.checkpoint import estimate_memory_bytes
 from inference.engine.encoder import DeviceLost, Encoded, Encoder
 from inference.engine.pipeline import Pipeline, Work
 from inference.engine.residency import ModelStore, ModelTooLarge
 from inference.engine.text_encoder import TextEncoder, encode_texts
 
 __all__ = [
-    "CheckpointMismatch",
     "DeviceLost",
     "Encoded",
     "Encoder",
@@ -22,5 +17,4 @@ __all__ = [
     "Work",
     "encode_texts",
     "estimate_memory_bytes",
-    "verify_checkpoint",
 ]

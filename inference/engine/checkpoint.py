@@ -1,6 +1,5 @@
-"""Checkpoints: the weights on disk are the weights that the catalogue names, or nothing runs."""
+"""Checkpoints: from files on disk to a model that computes."""
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -18,25 +17,13 @@ disable_progress_bar()  # type: ignore[no-untyped-call]
 WEIGHTS_FILE = "model.safetensors"
 
 
-class CheckpointMismatch(Exception):
-    """The weights file is not the one expected."""
-
-
-def verify_checkpoint(folder: Path, sha256: str) -> None:
-    """Raise CheckpointMismatch unless the folder's weights have that SHA-256 (hexadecimal)."""
-    with (folder / WEIGHTS_FILE).open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise CheckpointMismatch(
-            f"{folder / WEIGHTS_FILE} has sha256 {found}, the catalogue says {sha256}"
-        )
-
-
 def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """The checkpoint as a model of transformers', ready to compute."""
     model: PreTrainedModel = AutoModel.from_pretrained(
         folder, local_files_only=True, dtype=dtype, attn_implementation=ATTENTION
     )
+    # Of a model that takes images as well, the part that reads texts.
+    model = getattr(model, "language_model", model)
     model.config.use_cache = False  # of keys and values: nothing is generated here
     if getattr(model, "pooler", None) is not None:
         # BERT's serves another task; its matrix product would be wasted.
@@ -67,5 +54,7 @@ def estimate_memory_bytes(folder: Path, dtype: torch.dtype | None = None) -> int
     with (folder / WEIGHTS_FILE).open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     header.pop("__metadata__", None)
-    numbers: int = sum(math.prod(tensor["shape"]) for tensor in header.values())
+    # What sees images is not kept.
+    kept = (tensor for name, tensor in header.items() if "visual." not in name)
+    numbers: int = sum(math.prod(tensor["shape"]) for tensor in kept)
     return numbers * dtype.itemsize

@@ -23,7 +23,7 @@ def operator(client: Client) -> Client:
 
 @pytest.fixture
 def rows() -> list[Plan | UsageEvent]:
-    (plan,) = sync_plans()
+    plan = sync_plans()[0]
     event = UsageEvent.objects.create(
         id=uuid7(),
         request_id="req-1",

@@ -21,6 +21,18 @@ def test_sync_catalogue_puts_the_addons_plans_on_sale_and_may_run_twice() -> Non
     assert plans_of("heroku-inference").filter(slug="standard", is_default=True).exists()
 
 
+def test_sync_catalogue_names_the_command_for_each_plan_whose_model_is_not_installed() -> None:
+    out = StringIO()
+    call_command("sync_catalogue", stdout=out)
+    wanted = (
+        "heroku-inference:cohere-embed-v4: cohere-embed-v4 is not installed: "
+        "manage.py models install cohere-embed-v4"
+    )
+    assert wanted in out.getvalue().splitlines()
+    assert "heroku-inference:all-minilm-l6-v2:" not in out.getvalue()
+    assert plans_of("heroku-inference").filter(slug="cohere-embed-v4").exists()
+
+
 def test_create_account_prints_the_line_that_signs_in() -> None:
     out = StringIO()
     call_command("create_account", "new@example.com", stdout=out)

@@ -6,7 +6,9 @@ from django.core.management.base import BaseCommand
 
 from addon.platform.addon_services import register
 from addon.provider.manifest import own_manifest
-from billing.plans import sync_plans
+from billing.models import Plan
+from billing.plans import hide_plans_of_other_models, sync_plans
+from inference.catalogue import ModelNotInstalled, UnknownModel, get_model, load_catalogue
 
 
 class Command(BaseCommand):
@@ -17,7 +19,20 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         plans = sync_plans()
+        hidden = hide_plans_of_other_models(load_catalogue())
         manifest = own_manifest()
         register(manifest)
         if options["verbosity"]:
-            self.stdout.write(f"{manifest.id}: {len(plans)} plans")
+            self.stdout.write(f"{manifest.id}: {len(plans) - len(hidden)} plans")
+            for plan in plans:
+                self._say_what_is_missing(plan)
+
+    def _say_what_is_missing(self, plan: Plan) -> None:
+        """A plan may be sold before its model is installed; its calls are refused until then."""
+        try:
+            get_model(plan.model_id)
+        except ModelNotInstalled as error:
+            self.stdout.write(f"{plan.name}: {error}")
+        except UnknownModel:
+            on_sale = "" if plan.serves_all_models else "not on sale, "
+            self.stdout.write(f"{plan.name}: {on_sale}the catalogue has no {plan.model_id}")

@@ -10,7 +10,13 @@ from celery import current_app
 from django.core.management.base import BaseCommand, CommandError
 
 from billing.plans import SHARED_POOL
-from inference.catalogue import UnknownModel, get_model, installed_models, queue_name
+from inference.catalogue import (
+    ModelNotInstalled,
+    UnknownModel,
+    get_model,
+    installed_models,
+    queue_name,
+)
 from inference.gpu_processes import run_one_process_each, this_command, visible_gpus
 
 # Of a worker that computes on the processor, which it would else take from the web process.
@@ -73,13 +79,17 @@ class Command(BaseCommand):
 
 
 def _model_ids(wanted: list[str]) -> list[str]:
-    model_ids = wanted or list(installed_models())
-    if not model_ids:
+    ours = [model.id for model in installed_models().values() if model.upstream is None]
+    if not (wanted or ours):
         raise CommandError("No model of the catalogue has its weights installed.")
-    try:
-        return [get_model(model_id).id for model_id in model_ids]
-    except UnknownModel as error:
-        known = ", ".join(error.known) or "none"
-        raise CommandError(
-            f"Unknown or not installed: {error.model_id}. Installed: {known}."
-        ) from None
+    for model_id in wanted:
+        try:
+            model = get_model(model_id)
+        except ModelNotInstalled as error:
+            raise CommandError(f"{error}.") from None
+        except UnknownModel:
+            known = ", ".join(ours) or "none"
+            raise CommandError(f"There is no model {model_id}. Installed: {known}.") from None
+        if model.upstream is not None:
+            raise CommandError(f"{model_id} needs no worker: {model.upstream} computes it.")
+    return wanted or ours

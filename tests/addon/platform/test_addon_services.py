@@ -43,7 +43,8 @@ def test_a_service_is_found_by_name_and_id(service: AddonService) -> None:
 
 
 def test_plans_are_listed_with_prices_that_the_cli_can_read(service: AddonService) -> None:
-    (plan,) = get("/addon-services/heroku-inference/plans")
+    plan, *others = get("/addon-services/heroku-inference/plans")
+    assert "heroku-inference:cohere-embed-v4" in [other["name"] for other in others]
     assert plan["name"] == "heroku-inference:standard"
     assert plan["default"] is True
     assert plan["price"] == {"cents": 0, "contract": False, "metered": True, "unit": "month"}

@@ -26,11 +26,11 @@ from billing.plans import sync_plans
 PARALLEL = 4  # as many as the tests' connection pool has
 
 
-def request(resource_id: uuid.UUID) -> ProvisionRequest:
+def request(resource_id: uuid.UUID, plan_slug: str = "standard") -> ProvisionRequest:
     return ProvisionRequest(
         uuid=resource_id,
         name="inference-acute-10001",
-        plan_slug="standard",
+        plan_slug=plan_slug,
         region="amazon-web-services::us-east-1",
         options={},
         callback_url="",
@@ -91,6 +91,25 @@ def test_of_parallel_deprovisions_one_wins_and_the_others_are_told_gone() -> Non
     assert [type(result) for result in results if result is not None] == [
         ResourceGone
     ] * (PARALLEL - 1)  # fmt: skip
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("plan_slug", "model_id", "message"),
+    [
+        ("standard", "all-minilm-l6-v2", "for the model all-minilm-l6-v2, other models by"),
+        ("cohere-embed-multilingual", "cohere-embed-multilingual", "cohere-embed-multilingual"),
+        ("cohere-embed-v4", "cohere-embed-v4", "for the model cohere-embed-v4"),
+    ],
+)
+def test_a_plan_sets_its_model_id_also_before_that_model_is_installed(
+    plan_slug: str, model_id: str, message: str
+) -> None:
+    sync_plans()
+    provisioned = provision(request(uuid.uuid4(), plan_slug), timezone.now())
+    assert provisioned.config["INFERENCE_MODEL_ID"] == model_id
+    assert message in provisioned.message
+    assert ("other models" in provisioned.message) is (plan_slug == "standard")
 
 
 def test_our_own_manifest_says_that_attachments_have_credentials() -> None:

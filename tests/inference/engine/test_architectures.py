@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import normalize
 from transformers import AutoModel
 
-from inference.engine import Encoder
+from inference.engine import Encoder, estimate_memory_bytes
 from inference.engine.pooling import Pooling
 from tests.inference.engine.checkpoints import CONFIGS, random_sequences, save_checkpoint
 
@@ -19,6 +19,7 @@ POOLINGS: dict[str, Pooling] = {
     "xlm-roberta": "cls",
     "nomic-bert": "mean",
     "qwen3": "last",
+    "qwen3-vl": "last",
 }
 
 
@@ -39,7 +40,7 @@ def padded_vectors(
     """What transformers computes of a padded batch, pooled text by text."""
     model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     longest = max(map(len, sequences))
-    padding = model.config.pad_token_id
+    padding = model.config.get_text_config().pad_token_id
     ids = torch.full((len(sequences), longest), padding)  # (B, T)
     mask = torch.zeros_like(ids)  # (B, T)
     for row, sequence in enumerate(sequences):
@@ -114,6 +115,15 @@ def test_a_neighbour_of_numbers_that_are_not_finite_or_huge_changes_nothing(
     if not np.isfinite(poison):
         assert encoded.failed == (1,)
         assert not encoded.vectors[1].any()
+
+
+def test_what_sees_images_is_not_kept_for_texts(tmp_path: Path) -> None:
+    folder = save_checkpoint("qwen3-vl", tmp_path)
+    encoder = Encoder(folder, pooling="last", device="cpu", dtype=torch.float32)
+    whole = AutoModel.from_pretrained(folder, dtype=torch.float32)
+    kept = sum(weights.nbytes for weights in whole.language_model.parameters())
+    assert estimate_memory_bytes(folder, torch.float32) == kept
+    assert encoder.memory_bytes < sum(weights.nbytes for weights in whole.parameters())
 
 
 def test_the_position_after_the_padding_is_a_robertas_first(tmp_path: Path) -> None:
