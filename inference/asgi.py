@@ -3,6 +3,7 @@
 import logging
 import time
 import uuid
+from dataclasses import replace
 
 from celery import Celery
 from django.conf import settings
@@ -12,10 +13,11 @@ from billing.metering import Ledger
 from billing.rate_limits import Limiter
 from inference.catalogue import installed_models
 from inference.dispatch import Dispatcher
-from inference.errors import error_response
+from inference.errors import describe
 from inference.http import ASGIApplication, Receive, Response, Scope, Send
 from inference.tokenization import load_tokenizer
-from inference.urls import find_view, is_ours
+from inference.upstream.upstreams import Upstreams
+from inference.urls import dialect_of, get_route, is_ours
 from inference.views import Request
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ class InferenceApplication:
         self._redis: Redis
         self._limiter: Limiter
         self._dispatcher: Dispatcher
+        self._upstreams: Upstreams
         self._ledger: Ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,11 +57,13 @@ class InferenceApplication:
         self._ledger = Ledger()
         self._dispatcher = Dispatcher(redis=self._redis, celery=self._celery)
         self._dispatcher.start()
+        self._upstreams = Upstreams()
         for model in installed_models().values():
             load_tokenizer(model)
 
     async def stop(self) -> None:
         await self._dispatcher.stop()
+        await self._upstreams.stop()
         await self._ledger.close()
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
@@ -73,42 +78,49 @@ class InferenceApplication:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        request = Request(
-            id=str(uuid.uuid4()),
-            scope=scope,
-            receive=receive,
-            redis=self._redis,
-            limiter=self._limiter,
-            dispatcher=self._dispatcher,
-            ledger=self._ledger,
-        )
-        response = await self._respond(request)
+        request_id = str(uuid.uuid4())
+        response = await self._respond(request_id, scope, receive)
         elapsed_ms = (time.perf_counter() - started) * 1000
         headers = {
             **response.headers,
-            "x-request-id": request.id,
+            "x-request-id": request_id,
             "openai-processing-ms": f"{elapsed_ms:.0f}",
         }
         await Response(status=response.status, body=response.body, headers=headers).send(send)
-        # Load balancers ask for /healthz all day.
+        # Load balancers and SageMaker ask for these all day.
         logger.log(
-            logging.DEBUG if scope["path"] == "/healthz" else logging.INFO,
+            logging.DEBUG if scope["path"] in ("/healthz", "/ping") else logging.INFO,
             "request %s: %s %s %d in %.1f ms",
-            request.id,
+            request_id,
             scope["method"],
             scope["path"],
             response.status,
             elapsed_ms,
         )
 
-    async def _respond(self, request: Request) -> Response:
+    async def _respond(self, request_id: str, scope: Scope, receive: Receive) -> Response:
+        dialect = dialect_of(scope["path"])
         try:
-            return await find_view(request.scope)(request)
+            match = get_route(scope["path"])
+            return await match.view(scope["method"])(
+                Request(
+                    id=request_id,
+                    scope=scope,
+                    receive=receive,
+                    dialect=dialect,
+                    parameters=match.parameters,
+                    redis=self._redis,
+                    limiter=self._limiter,
+                    dispatcher=self._dispatcher,
+                    upstreams=self._upstreams,
+                    ledger=self._ledger,
+                )
+            )
         except Exception as error:
-            response = error_response(error)
-            if response.status == 500:
-                logger.exception("request %s failed", request.id)
-            elif response.status > 500:
+            failure = replace(describe(error), cause=error)
+            if failure.status == 500:
+                logger.exception("request %s failed", request_id)
+            elif failure.status > 500:
                 cause = error.__cause__ or error
-                logger.warning("request %s refused: %s (%r)", request.id, error, cause)
-            return response
+                logger.warning("request %s refused: %s (%r)", request_id, error, cause)
+            return dialect.render_failure(failure, request_id)

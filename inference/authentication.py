@@ -40,6 +40,8 @@ class Caller:
     identity: Identity
     limits: Limits
     pool: str  # of the workers that compute for it
+    model_id: str  # what config vars say, and what answers where a request names none
+    serves_all_models: bool
 
     @property
     def plan_name(self) -> str:
@@ -83,4 +85,10 @@ def _find_caller(key: str) -> Caller | None:
         return None
     limits = Limits(requests=plan.requests_per_minute, tokens=plan.tokens_per_minute)
     pool = worker_pool(plan, identity.resource_id)
-    return Caller(identity=identity, limits=limits, pool=pool)
+    return Caller(
+        identity=identity,
+        limits=limits,
+        pool=pool,
+        model_id=plan.model_id,
+        serves_all_models=plan.serves_all_models,
+    )

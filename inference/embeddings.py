@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from uuid_utils.compat import uuid7
 from billing.metering import Ledger, Usage, UsageNotRecorded
 from billing.rate_limits import (
     Limiter,
+    Limits,
     RateLimitExceeded,
     RequestExceedsLimit,
     Reservation,
@@ -25,9 +25,22 @@ from billing.rate_limits import (
     Standing,
 )
 from inference.authentication import Caller
-from inference.catalogue import Model, check_inputs, get_model
+from inference.calibration import Calibration, find_calibration
+from inference.catalogue import Model, get_model
 from inference.dispatch import Dispatcher, WorkerUnavailable
-from inference.tokenization import TokenBatch, tokenize
+from inference.embedding_requests import (
+    EmbeddingsRequest,
+    InputTooLong,
+    MaxTokensTooLow,
+    TooManyTokens,
+    TypeNotOffered,
+    check_texts,
+    choose_dimension,
+)
+from inference.fingerprint import fingerprint
+from inference.quantization import EmbeddingType, is_quantizable, quantize, reduce
+from inference.tokenization import MaxTokensTooFew, TextTooLong, TokenBatch, tokenize
+from inference.upstream.upstreams import Upstreams
 
 logger = logging.getLogger(__name__)
 
@@ -35,23 +48,52 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EmbeddingsRequest:
-    """What a client wants, in no dialect."""
+class Space:
+    """Where the vectors of a request lie: what must be the same for vectors to be compared."""
 
-    model_id: str
-    texts: tuple[str, ...]
+    model: Model
     input_type: str
+    dimension: int
+    calibration: Calibration | None
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.model, self.input_type, self.dimension, self.calibration)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Embeddings:
-    """The answer. vectors: (B, D) float32; truncated: indexes of texts cut to the context."""
+    """The answer. vectors: (B, D) float32 of unit length; types: what was asked for."""
 
-    model: Model
+    request_id: str
+    space: Space
+    types: tuple[EmbeddingType, ...]
     vectors: NDArray[np.float32]
-    token_count: int
-    truncated: tuple[int, ...]
+    tokens: TokenBatch
     standing: Standing
+
+    @property
+    def model(self) -> Model:
+        return self.space.model
+
+    @property
+    def token_count(self) -> int:
+        return self.tokens.token_count
+
+    def typed(self, embedding_type: EmbeddingType) -> NDArray[Any]:
+        """The vectors as one of `types`: (B, D), or (B, D / 8) where a byte holds eight."""
+        calibration = self.space.calibration
+        ranges = calibration.ranges(self.space.dimension) if calibration else None
+        return quantize(self.vectors, embedding_type, ranges)
+
+
+class ModelNotInPlan(Exception):
+    """The caller's plan serves another model only."""
+
+    def __init__(self, model_id: str, caller: Caller) -> None:
+        super().__init__(model_id)
+        self.model_id = model_id
+        self.caller = caller
 
 
 class LimiterUnavailable(Exception):
@@ -70,81 +112,138 @@ async def create_embeddings(
     deadline_at: float,
     limiter: Limiter,
     dispatcher: Dispatcher,
+    upstreams: Upstreams,
     ledger: Ledger,
     render: Callable[[Embeddings], R],
+    keep: Callable[[R, Usage], Awaitable[None]] | None = None,
 ) -> R:
     """Vectors for the request's texts, reserved before and metered after they are computed.
 
     `deadline_at` is in unix seconds. `render` makes the answer before it is metered, so that a
-    failure to make it is not billed either. Whatever is raised, nothing is billed and the
-    reservation is given back: UnknownModel, TooManyInputs, InputTooLong, RateLimitExceeded,
-    RequestExceedsLimit, WorkerUnavailable, Overloaded, EncodeFailed, LimiterUnavailable,
-    LedgerUnavailable.
+    failure to make it is not billed either; `keep` stores it with its usage, for a repeat. Whatever
+    is raised, nothing is billed and the reservation is given back; inference/errors.py lists it
+    all.
     """
     usage_id, requested_at = uuid7(), datetime.now(UTC)
-    model = get_model(request.model_id)
-    check_inputs(model, request.texts)
-    batch = await _tokenize(model, request, deadline_at)
-    async with _reserved(limiter, caller, model, batch, usage_id) as reservation:
-        vectors = await dispatcher.encode(
-            model,
-            batch,
-            pool=caller.pool,
-            flow_id=str(caller.identity.attachment_id),
-            deadline_at=deadline_at,
-        )
-        embeddings = Embeddings(
-            model=model,
-            vectors=vectors,
-            token_count=batch.token_count,
-            truncated=batch.truncated,
-            standing=reservation.standing,
-        )
-        answer = render(embeddings)
-        await _meter(
-            ledger,
-            Usage(
-                id=usage_id,
-                request_id=request_id,
-                resource_id=caller.identity.resource_id,
-                attachment_id=caller.identity.attachment_id,
-                credential_id=caller.identity.credential_id,
-                attachment_name=caller.identity.attachment_name,
-                app_name=caller.identity.app_name,
-                plan_name=caller.plan_name,
-                model_id=model.id,
-                inputs=len(request.texts),
-                tokens=batch.token_count,
-                requested_at=requested_at,
-            ),
-        )
-    return answer
-
-
-async def _tokenize(model: Model, request: EmbeddingsRequest, deadline_at: float) -> TokenBatch:
-    try:
-        async with asyncio.timeout(max(0.0, deadline_at - time.time())):
-            return await tokenize(model, request.texts, request.input_type)
-    except TimeoutError:
-        raise WorkerUnavailable(model.id, "too much text waits to be tokenised") from None
-
-
-@asynccontextmanager
-async def _reserved(
-    limiter: Limiter, caller: Caller, model: Model, batch: TokenBatch, usage_id: uuid.UUID
-) -> AsyncIterator[Reservation]:
-    """Hold the request's share of the limits; give it back unless the block succeeds.
-
-    A client that hangs up cancels the request at any moment. The share is known beforehand, so it
-    is given back also when the script may have run and its answer was not awaited.
-    """
+    model = find_model(request.model_id, caller)
+    check_texts(model, request)
+    space = _find_space(model, request)
+    batch = await tokenize_texts(model, request, deadline_at)
     share = Share(
         id=usage_id,
         subject=f"{caller.identity.attachment_id}:{model.id}",
         tokens=batch.token_count,
     )
+    async with reserved(limiter, share, caller.limits) as reservation:
+        flow_id = str(caller.identity.attachment_id)
+        if model.upstream is None:
+            vectors = await dispatcher.encode(
+                model, batch, pool=caller.pool, flow_id=flow_id, deadline_at=deadline_at
+            )
+        else:
+            vectors = await upstreams.embed(
+                model,
+                request.texts,
+                batch,
+                input_type=request.input_type,
+                truncate=request.truncate,
+                flow_id=flow_id,
+                deadline_at=deadline_at,
+            )
+        embeddings = Embeddings(
+            request_id=request_id,
+            space=space,
+            types=request.embedding_types,
+            vectors=reduce(vectors, space.dimension),
+            tokens=batch,
+            standing=reservation.standing,
+        )
+        answer = render(embeddings)
+        usage = Usage(
+            id=usage_id,
+            request_id=request_id,
+            resource_id=caller.identity.resource_id,
+            attachment_id=caller.identity.attachment_id,
+            credential_id=caller.identity.credential_id,
+            attachment_name=caller.identity.attachment_name,
+            app_name=caller.identity.app_name,
+            plan_name=caller.plan_name,
+            model_id=model.id,
+            inputs=len(request.texts),
+            tokens=batch.token_count,
+            requested_at=requested_at,
+        )
+        if keep is not None:
+            await keep(answer, usage)
+        await meter(ledger, usage)
+    return answer
+
+
+def find_model(model_id: str | None, caller: Caller) -> Model:
+    """The model to answer with; that of the caller's plan where none is named.
+
+    Raises ModelNotInPlan, UnknownModel, ModelNotInstalled.
+    """
+    wanted = model_id or caller.model_id
+    if wanted != caller.model_id and not caller.serves_all_models:
+        raise ModelNotInPlan(wanted, caller)
+    return get_model(wanted)
+
+
+def _find_space(model: Model, request: EmbeddingsRequest) -> Space:
+    """Raises DimensionNotOffered, TypeNotOffered."""
+    dimension = choose_dimension(model, request)
+    needs_ranges = not {"int8", "uint8"}.isdisjoint(request.embedding_types)
+    calibration = find_calibration(model) if needs_ranges else None
+    ranges = calibration.ranges(dimension) if calibration else None
+    for kind in request.embedding_types:
+        if not is_quantizable(kind, dimension, ranges):
+            raise TypeNotOffered(request.names.embedding_types, kind, dimension, model)
+    return Space(
+        model=model, input_type=request.input_type, dimension=dimension, calibration=calibration
+    )
+
+
+async def tokenize_texts(
+    model: Model, request: EmbeddingsRequest, deadline_at: float
+) -> TokenBatch:
+    """The request's texts as token ids, cut as it wishes.
+
+    Raises InputTooLong, MaxTokensTooLow, TooManyTokens, WorkerUnavailable.
+    """
+    names = request.names
     try:
-        yield await limiter.reserve(share, caller.limits)
+        async with asyncio.timeout(max(0.0, deadline_at - time.time())):
+            batch = await tokenize(
+                model,
+                request.texts,
+                request.input_type,
+                truncate=request.truncate,
+                max_tokens=request.max_tokens,
+            )
+    except TimeoutError:
+        raise WorkerUnavailable(model.id, "too much text waits to be tokenised") from None
+    except TextTooLong as error:
+        place = names.input_at(error.index)
+        raise InputTooLong(place, error.tokens, error.max_tokens) from None
+    except MaxTokensTooFew as error:
+        raise MaxTokensTooLow(names.max_tokens, error.minimum) from None
+    if batch.token_count > model.max_request_tokens:
+        raise TooManyTokens(names.input, batch.token_count, model.max_request_tokens)
+    return batch
+
+
+@asynccontextmanager
+async def reserved(limiter: Limiter, share: Share, limits: Limits) -> AsyncIterator[Reservation]:
+    """Hold the request's share of the limits; give it back unless the block succeeds.
+
+    Raises RateLimitExceeded, RequestExceedsLimit, LimiterUnavailable.
+
+    A client that hangs up cancels the request at any moment. The share is known beforehand, so it
+    is given back also when the script may have run and its answer was not awaited.
+    """
+    try:
+        yield await limiter.reserve(share, limits)
     except (RateLimitExceeded, RequestExceedsLimit):
         raise  # nothing was taken
     except BaseException as error:
@@ -161,7 +260,8 @@ async def _give_back(limiter: Limiter, share: Share) -> None:
         logger.exception("could not give back reservation %s; it lapses by itself", share.id)
 
 
-async def _meter(ledger: Ledger, usage: Usage) -> None:
+async def meter(ledger: Ledger, usage: Usage) -> None:
+    """Raises LedgerUnavailable."""
     try:
         await ledger.record(usage)
     except UsageNotRecorded as error:

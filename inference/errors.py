@@ -1,4 +1,4 @@
-"""Every failure of the embeddings API, in OpenAI's shape: `{"error": {message, type, …}}`."""
+"""Every failure of the embeddings API, in no dialect: status, message, field, code, headers."""
 
 import math
 
@@ -6,21 +6,43 @@ from redis.exceptions import RedisError
 
 from billing.rate_limits import RateLimitExceeded, RequestExceedsLimit
 from inference.authentication import InvalidKey, KeysUnavailable, MissingKey
-from inference.catalogue import InputTooLong, TooManyInputs, UnknownModel
+from inference.aws_authentication import ContainerKeyInvalid
+from inference.calibration import InvalidCalibration
+from inference.catalogue import ModelNotInstalled, UnknownModel
+from inference.dialects.json_bodies import InvalidRequest
 from inference.dispatch import EncodeFailed, WorkerUnavailable
-from inference.embeddings import LedgerUnavailable, LimiterUnavailable
+from inference.embedding_requests import (
+    DimensionNotOffered,
+    InputTooLong,
+    MaxTokensTooLow,
+    TooManyCharacters,
+    TooManyInputs,
+    TooManyTokens,
+    TypeNotOffered,
+)
+from inference.embeddings import LedgerUnavailable, LimiterUnavailable, ModelNotInPlan
+from inference.failures import Failure
 from inference.http import (
     BodyTooLarge,
     BodyTooSlow,
     ClientDisconnected,
-    Response,
     UnknownPath,
     UnsupportedEncoding,
-    json_response,
+)
+from inference.idempotency import (
+    HEADER,
+    RETRY_AFTER_S,
+    AnswersUnavailable,
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
+    InvalidIdempotencyKey,
+    TooMuchKept,
 )
 from inference.lanes import Overloaded, TooMuchWaiting
-from inference.rate_limit_headers import rate_limit_headers
-from inference.serializers import InvalidRequest
+from inference.model_views import ModelNotCalibrated, UnknownAddon
+from inference.quantization import VectorsNotFinite
+from inference.rate_limit_headers import rate_limit_headers, retry_headers
+from inference.upstream.calls import UpstreamFailed, UpstreamRejected, UpstreamUnavailable
 
 
 class MethodNotAllowed(Exception):
@@ -30,11 +52,11 @@ class MethodNotAllowed(Exception):
         self.allowed = allowed
 
 
-def error_response(error: Exception) -> Response:
-    """The answer to a request that ended in `error`. Unforeseen ones become a plain 500."""
+def describe(error: Exception) -> Failure:
+    """What a request that ended in `error` is told. Unforeseen errors become a plain 500."""
     match error:
         case InvalidRequest():
-            return _invalid(error.message, error.param, error.code)
+            return _invalid(error.message, error.field, error.code)
         case MissingKey():
             return _error(
                 401,
@@ -56,20 +78,74 @@ def error_response(error: Exception) -> Response:
                 404,
                 f"The model {error.model_id[:100]!r} does not exist. Known: "
                 f"{', '.join(error.known) or 'none is installed'}.",
-                param="model",
+                field="model",
                 code="model_not_found",
+            )
+        case ModelNotInstalled():
+            return _error(
+                404,
+                f"The model {error.model.id!r} is in the catalogue, but its weights are not "
+                f"installed. An operator installs them: manage.py models install {error.model.id}",
+                field="model",
+                code="model_not_installed",
+            )
+        case ModelNotCalibrated():
+            return _error(
+                404,
+                f"The model {error.model.id!r} is not calibrated, so it has no int8 and uint8. An "
+                f"operator does that: manage.py models calibrate {error.model.id}",
+                field="model",
+                code="model_not_calibrated",
+            )
+        case UnknownAddon():
+            return _error(
+                404,
+                "This key belongs to no add-on of that id.",
+                field="addon_id",
+                code="addon_not_found",
+            )
+        case ModelNotInPlan():
+            return _error(
+                403,
+                f"The plan {error.caller.plan_name} serves {error.caller.model_id} only, not "
+                f"{error.model_id[:100]!r}.",
+                field="model",
+                code="model_not_in_plan",
             )
         case TooManyInputs():
             return _invalid(
-                f"'input' must hold at most {error.model.max_inputs} strings, not {error.count}.",
-                "input",
+                f"'{error.field}' must hold at most {error.maximum} texts, not {error.count}.",
+                error.field,
+            )
+        case TooManyCharacters():
+            return _invalid(
+                f"'{error.field}' must have at most {error.maximum} characters, not "
+                f"{error.characters}.",
+                error.field,
             )
         case InputTooLong():
             return _invalid(
-                f"'input[{error.index}]' must have at most {error.model.max_input_characters} "
-                f"characters, not {error.characters}.",
-                f"input[{error.index}]",
+                f"'{error.field}' has {error.tokens} tokens, more than {error.maximum}, and is not "
+                "to be cut.",
+                error.field,
+                "context_length_exceeded",
             )
+        case MaxTokensTooLow():
+            return _invalid(
+                f"'{error.field}' must be at least {error.minimum} here: the prompt and the "
+                "special tokens take the others.",
+                error.field,
+            )
+        case TooManyTokens():
+            return _invalid(
+                f"'{error.field}' has {error.tokens} tokens; a request may have {error.maximum}.",
+                error.field,
+                "max_tokens_per_request",
+            )
+        case DimensionNotOffered():
+            return _invalid(_dimension_not_offered(error), error.field)
+        case TypeNotOffered():
+            return _invalid(_type_not_offered(error), error.field)
         case RequestExceedsLimit():
             return _invalid(
                 f"The request has {error.tokens} tokens; your plan allows {error.limits.tokens} a "
@@ -79,6 +155,40 @@ def error_response(error: Exception) -> Response:
             )
         case RateLimitExceeded():
             return _rate_limited(error)
+        case InvalidIdempotencyKey():
+            return _invalid(
+                f"The header '{HEADER}' must have 1 to 255 visible ASCII characters.",
+                HEADER,
+                "invalid_idempotency_key",
+            )
+        case IdempotencyKeyReused():
+            return _error(
+                409,
+                f"This {HEADER} was used with another path or body in the last "
+                "24 hours. Take a new key for each request.",
+                field=HEADER,
+                code="idempotency_key_reused",
+                headers={"x-should-retry": "false"},
+            )
+        case IdempotencyKeyInUse():
+            return _error(
+                409,
+                f"The first request with this {HEADER} is still under way. Repeat it in a moment.",
+                field=HEADER,
+                code="idempotency_key_in_use",
+                headers=retry_headers(RETRY_AFTER_S),
+            )
+        case TooMuchKept():
+            # Not a 429: clients would repeat it, and it stays true for hours.
+            return _error(
+                400,
+                f"The answers kept for repeats of this attachment's requests take {error.max_mb} "
+                f"MB, and no more are kept. Send the request without {HEADER}, or later. Nothing "
+                "was billed.",
+                field=HEADER,
+                code="idempotency_space_exceeded",
+                headers={"retry-after": str(math.ceil(error.retry_after_s))},
+            )
         case BodyTooLarge():
             return _error(
                 413,
@@ -102,8 +212,7 @@ def error_response(error: Exception) -> Response:
         case UnknownPath():
             return _error(
                 404,
-                f"There is nothing at {str(error)[:100]!r}. There are POST /v1/embeddings and "
-                "GET /v1/models.",
+                f"There is nothing at {str(error)[:100]!r}. GET /openapi.json says what there is.",
                 code="unknown_path",
             )
         case ClientDisconnected():
@@ -121,16 +230,28 @@ def error_response(error: Exception) -> Response:
                 code="method_not_allowed",
                 headers={"allow": error.allowed},
             )
-        case WorkerUnavailable():
+        case WorkerUnavailable() | UpstreamUnavailable():
             return _unavailable(
                 f"The model {error.model_id} cannot answer now: {error}. Nothing was billed.",
                 error.retry_after_s,
             )
-        case LimiterUnavailable() | LedgerUnavailable() | KeysUnavailable() | RedisError():
+        case (
+            LimiterUnavailable()
+            | LedgerUnavailable()
+            | KeysUnavailable()
+            | AnswersUnavailable()
+            | RedisError()
+        ):
             return _unavailable(
                 "The service cannot check keys or meter requests now, so it serves none. "
                 "Nothing was billed.",
                 5,
+            )
+        case ContainerKeyInvalid():
+            return _unavailable(
+                "SAGEMAKER_KEY is not the key of a live attachment, so this container serves no "
+                "calls without a key.",
+                60,
             )
         case TooMuchWaiting():
             return _overloaded(
@@ -145,11 +266,26 @@ def error_response(error: Exception) -> Response:
                 f"All workers are busy: this request would wait about {error.wait_s:.0f} s.",
                 error,
             )
-        case EncodeFailed():
-            which = ", ".join(f"input[{index}]" for index in error.failed[:5])
+        case InvalidCalibration():
+            return _unavailable(
+                "The ranges of this model's int8 and uint8 cannot be read; its other types can be "
+                "had. Nothing was billed.",
+                60,
+            )
+        case UpstreamRejected() | UpstreamFailed():
+            return _error(
+                502,
+                f"The model {error.model_id} did not answer: {error}. Nothing was billed.",
+                kind="server_error",
+                code="upstream_error",
+                headers={"x-should-retry": "false"},
+            )
+        case EncodeFailed(failed=failed) | VectorsNotFinite(rows=failed):
+            texts = ", ".join(map(str, failed[:5]))
+            which = f"these texts, counted from 0: {texts}" if texts else "this request"
             return _error(
                 500,
-                f"The model failed on {which or 'this request'}. Nothing was billed.",
+                f"The model failed on {which}. Nothing was billed.",
                 kind="server_error",
                 code="model_error",
             )
@@ -157,7 +293,29 @@ def error_response(error: Exception) -> Response:
             return _error(500, "Something went wrong on our side.", kind="server_error")
 
 
-def _rate_limited(error: RateLimitExceeded) -> Response:
+def _dimension_not_offered(error: DimensionNotOffered) -> str:
+    model = error.model
+    offered = ", ".join(map(str, model.output_dimensions))
+    message = f"'{error.field}' must be one of {offered} for {model.id}, not {error.dimension}."
+    if error.dimension > model.dimensions:
+        return message
+    return (
+        f"{message} Others up to {model.dimensions} are served, at a loss of quality, where "
+        "'allow_untrained_dimensions' is true."
+    )
+
+
+def _type_not_offered(error: TypeNotOffered) -> str:
+    what = f"{error.embedding_type!r} is not offered for {error.model.id}"
+    if error.embedding_type in ("binary", "ubinary"):
+        return f"'{error.field}': {what} with {error.dimension} dimensions, not a multiple of 8."
+    return (
+        f"'{error.field}': {what} with {error.dimension} dimensions, because it is not calibrated. "
+        f"An operator does that: manage.py models calibrate {error.model.id}"
+    )
+
+
+def _rate_limited(error: RateLimitExceeded) -> Failure:
     limits = error.standing.limits
     if error.limit == "requests":
         limit, used = limits.requests, error.standing.used_requests
@@ -169,26 +327,22 @@ def _rate_limited(error: RateLimitExceeded) -> Response:
         f"{error.retry_after_s:.3f}s.",
         kind=error.limit,
         code="rate_limit_exceeded",
-        headers={
-            "retry-after": str(max(1, math.ceil(error.retry_after_s))),
-            "retry-after-ms": str(max(1, math.ceil(error.retry_after_s * 1000))),
-            **rate_limit_headers(error.standing),
-        },
+        headers={**retry_headers(error.retry_after_s), **rate_limit_headers(error.standing)},
     )
 
 
-def _overloaded(status: int, message: str, error: Overloaded) -> Response:
+def _overloaded(status: int, message: str, error: Overloaded) -> Failure:
     seconds = math.ceil(error.retry_after_s)
     return _error(
         status,
         f"{message} Nothing was billed. Please try again in {seconds} s.",
         kind="requests" if status == 429 else "server_error",
         code="overloaded",
-        headers={"retry-after": str(seconds), "retry-after-ms": str(seconds * 1000)},
+        headers=retry_headers(seconds),
     )
 
 
-def _unavailable(message: str, retry_after_s: int) -> Response:
+def _unavailable(message: str, retry_after_s: int) -> Failure:
     return _error(
         503,
         message,
@@ -198,8 +352,8 @@ def _unavailable(message: str, retry_after_s: int) -> Response:
     )
 
 
-def _invalid(message: str, param: str | None = None, code: str | None = None) -> Response:
-    return _error(400, message, param=param, code=code)
+def _invalid(message: str, field: str | None = None, code: str | None = None) -> Failure:
+    return _error(400, message, field=field, code=code)
 
 
 def _error(
@@ -207,9 +361,10 @@ def _error(
     message: str,
     *,
     kind: str = "invalid_request_error",
-    param: str | None = None,
+    field: str | None = None,
     code: str | None = None,
     headers: dict[str, str] | None = None,
-) -> Response:
-    body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
-    return json_response(body, status=status, headers=headers)
+) -> Failure:
+    return Failure(
+        status=status, message=message, kind=kind, field=field, code=code, headers=headers or {}
+    )

@@ -1,4 +1,7 @@
-"""How a caller stands with its limits, in the headers that OpenAI's clients read."""
+"""How a caller stands with its limits, in the headers that OpenAI's and Cohere's clients read."""
+
+import math
+import time
 
 from billing.rate_limits import Standing
 
@@ -12,6 +15,16 @@ def rate_limit_headers(standing: Standing) -> dict[str, str]:
         "x-ratelimit-remaining-tokens": str(standing.remaining_tokens),
         "x-ratelimit-reset-requests": reset,
         "x-ratelimit-reset-tokens": reset,
+    }
+
+
+def retry_headers(retry_after_s: float) -> dict[str, str]:
+    """When to try again: in whole seconds and in milliseconds, and for older clients of Cohere in
+    unix seconds."""
+    return {
+        "retry-after": str(max(1, math.ceil(retry_after_s))),
+        "retry-after-ms": str(max(1, math.ceil(retry_after_s * 1000))),
+        "x-ratelimit-reset": str(math.ceil(time.time() + retry_after_s)),
     }
 
 

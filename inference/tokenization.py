@@ -1,26 +1,28 @@
 """Tokenisation: texts to token ids, once, in the web tier.
 
-The number of ids made here is what is limited, computed and billed.
+The number of ids made here is what is limited, computed and billed. What is cut off a text that is
+too long is decided here as well, before anything runs.
 """
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from inference.catalogue import Model
 
 # Below this, tokenising takes less time than handing the work to a thread and back.
 INLINE_MAX_CHARACTERS = 2_000
 # Texts that the tokenizer gets in one call: each call takes the GIL back, and each encoding holds
-# much more than the ids, also of what is cut off, until its call is done.
+# much more than the ids until its call is done.
 CALL_MAX_CHARACTERS = 10_000
 
 # Requests are tokenised beside each other; threads of the tokenizer's own would only cost more.
@@ -29,53 +31,103 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # How many requests tokenise at once; the others wait, and their memory with them.
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
 
+# From where a text that is too long is cut, or that it is refused.
+Truncate = Literal["none", "start", "end"]
+
+
+class TextTooLong(Exception):
+    """The text at `index` has more tokens than `max_tokens`, and must not be cut."""
+
+    def __init__(self, index: int, tokens: int, max_tokens: int) -> None:
+        super().__init__(tokens)
+        self.index = index
+        self.tokens = tokens
+        self.max_tokens = max_tokens
+
+
+class MaxTokensTooFew(Exception):
+    """So few tokens leave nothing of a text beside the prompt and the special tokens."""
+
+    def __init__(self, minimum: int) -> None:
+        super().__init__(minimum)
+        self.minimum = minimum
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TokenBatch:
     """Token ids of B texts, one after the other.
 
-    ids: (T,) int32; lengths: (B,) int32 with sum T; truncated: the indexes of texts that were cut
-    to the model's context.
+    ids: (T,) int32; lengths: (B,) int32 with sum T. whole_lengths: (B,) int32, before any cut.
+    cut: what is left of each text that was cut, by its index.
     """
 
     ids: NDArray[np.int32]
     lengths: NDArray[np.int32]
-    truncated: tuple[int, ...]
+    whole_lengths: NDArray[np.int32]
+    cut: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def token_count(self) -> int:
         return int(self.ids.size)
 
+    @property
+    def truncated(self) -> tuple[int, ...]:
+        """The indexes of the texts that were cut."""
+        return tuple(self.cut)
+
 
 def load_tokenizer(model: Model) -> Tokenizer:
-    """The model's tokenizer, cutting at the model's context; loaded once a process."""
+    """The model's tokenizer, which cuts and pads nothing; loaded once a process."""
     if model.path is None:
-        raise FileNotFoundError(f"the weights of {model.id} are not installed")
-    return _load_tokenizer(model.path / "tokenizer.json", model.context_tokens)
+        raise FileNotFoundError(f"the tokenizer of {model.id} is not installed")
+    return _load_tokenizer(model.path / "tokenizer.json")
 
 
 @lru_cache(maxsize=32)
-def _load_tokenizer(file: Path, context_tokens: int) -> Tokenizer:
+def _load_tokenizer(file: Path) -> Tokenizer:
     tokenizer = Tokenizer.from_file(str(file))
     # The file may carry settings of a training run, such as padding to 128 and truncation there.
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length=context_tokens)
+    tokenizer.no_truncation()
     return tokenizer
 
 
-def tokenize_now(model: Model, texts: Sequence[str], input_type: str) -> TokenBatch:
-    """Token ids of `texts`, each with the model's prompt for `input_type` and special tokens."""
-    prompt = model.prompts.get(input_type, "")
+def tokenize_now(
+    model: Model,
+    texts: Sequence[str],
+    input_type: str,
+    *,
+    truncate: Truncate = "end",
+    max_tokens: int | None = None,
+) -> TokenBatch:
+    """Token ids of `texts`, each with the model's prompt for `input_type` and special tokens.
+
+    A text of more than `max_tokens` tokens, or than the model's context, is cut at its `truncate`
+    until it has as many; prompt and special tokens stay. Raises TextTooLong where that is "none",
+    MaxTokensTooFew.
+    """
     tokenizer = load_tokenizer(model)
-    parts: list[NDArray[np.int32]] = []
-    truncated: list[int] = []
+    before, after = model.prompt(input_type)
+    limit = min(max_tokens or model.context_tokens, model.context_tokens)
+    rows: list[NDArray[np.int32]] = []
+    whole_lengths: list[int] = []
+    cut: dict[int, str] = {}
     for group in _calls(texts):
-        for encoding in tokenizer.encode_batch_fast([prompt + text for text in group]):
-            if encoding.overflowing:
-                truncated.append(len(parts))
-            parts.append(np.asarray(encoding.ids, dtype=np.int32))
-    lengths = np.fromiter(map(len, parts), dtype=np.int32, count=len(parts))
-    return TokenBatch(ids=np.concatenate(parts), lengths=lengths, truncated=tuple(truncated))
+        prompted = [before + text + after for text in group]
+        for text, encoding in zip(group, tokenizer.encode_batch_fast(prompted), strict=True):
+            ids, index = encoding.ids, len(rows)
+            whole_lengths.append(len(ids))
+            if len(ids) > limit:
+                if truncate == "none":
+                    raise TextTooLong(index, len(ids), limit)
+                ids, cut[index] = _cut(tokenizer, before, text, after, limit, truncate)
+            rows.append(np.asarray(ids, dtype=np.int32))
+    return TokenBatch(
+        ids=np.concatenate(rows),
+        lengths=np.fromiter(map(len, rows), dtype=np.int32, count=len(rows)),
+        whole_lengths=np.asarray(whole_lengths, dtype=np.int32),
+        cut=cut,
+    )
 
 
 def _calls(texts: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -89,9 +141,48 @@ def _calls(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     yield texts[start:]
 
 
-async def tokenize(model: Model, texts: Sequence[str], input_type: str) -> TokenBatch:
+def _cut(
+    tokenizer: Tokenizer, before: str, text: str, after: str, limit: int, truncate: Truncate
+) -> tuple[list[int], str]:
+    """The ids of a text cut to `limit` tokens at its start or end, and the text that is left."""
+    # Again, and with the places of tokens in the text, which the faster call does not find.
+    encoding = tokenizer.encode(before + text + after)
+    head, tail = _frame(encoding, len(before), len(before) + len(text))
+    whole = len(encoding.ids)
+    kept = limit - head - tail
+    if kept < 1:
+        raise MaxTokensTooFew(head + tail + 1)
+    start, stop = (head, head + kept) if truncate == "end" else (whole - tail - kept, whole - tail)
+    ids = encoding.ids[:head] + encoding.ids[start:stop] + encoding.ids[whole - tail :]
+    first, last = encoding.offsets[start][0], encoding.offsets[stop - 1][1]
+    return ids, text[max(0, first - len(before)) : last - len(before)]
+
+
+def _frame(encoding: Encoding, start: int, stop: int) -> tuple[int, int]:
+    """How many tokens at either end are special or a prompt's, where the text is [start, stop)."""
+    inside = [
+        place
+        for place, (is_special, (first, last)) in enumerate(
+            zip(encoding.special_tokens_mask, encoding.offsets, strict=True)
+        )
+        if not is_special and last > start and first < stop
+    ]
+    return inside[0], len(encoding.ids) - 1 - inside[-1]
+
+
+async def tokenize(
+    model: Model,
+    texts: Sequence[str],
+    input_type: str,
+    *,
+    truncate: Truncate = "end",
+    max_tokens: int | None = None,
+) -> TokenBatch:
     """`tokenize_now`, off the event loop when there is much to do (the tokenizer drops the GIL)."""
+
+    def call() -> TokenBatch:
+        return tokenize_now(model, texts, input_type, truncate=truncate, max_tokens=max_tokens)
+
     if sum(map(len, texts)) <= INLINE_MAX_CHARACTERS:
-        return tokenize_now(model, texts, input_type)
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_threads, tokenize_now, model, texts, input_type)
+        return call()
+    return await asyncio.get_running_loop().run_in_executor(_threads, call)

@@ -1,8 +1,8 @@
 """The endpoints: each translates in, makes one domain call, and translates out."""
 
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 from django.conf import settings
@@ -11,11 +11,11 @@ from redis.asyncio import Redis
 from billing.metering import Ledger
 from billing.plans import SHARED_POOL
 from billing.rate_limits import Limiter
-from inference import presence
-from inference.authentication import authenticate
-from inference.catalogue import installed_models, queue_name
+from inference.authentication import Caller, authenticate
+from inference.catalogue import installed_models
+from inference.dialects import Dialect
 from inference.dispatch import Dispatcher
-from inference.embeddings import Embeddings, create_embeddings
+from inference.embeddings import create_embeddings
 from inference.http import (
     Receive,
     Response,
@@ -25,13 +25,9 @@ from inference.http import (
     read_body,
     unless_disconnected,
 )
-from inference.rate_limit_headers import rate_limit_headers
-from inference.serializers import (
-    EncodingFormat,
-    parse_embeddings_body,
-    render_embeddings,
-    render_model,
-)
+from inference.idempotency import Claim, answer_once, find_key
+from inference.model_states import find_state
+from inference.upstream.upstreams import Upstreams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,9 +37,12 @@ class Request:
     id: str
     scope: Scope
     receive: Receive
+    dialect: Dialect
+    parameters: Mapping[str, str]
     redis: Redis
     limiter: Limiter
     dispatcher: Dispatcher
+    upstreams: Upstreams
     ledger: Ledger
 
 
@@ -51,49 +50,65 @@ View = Callable[[Request], Awaitable[Response]]
 
 
 async def post_embeddings(request: Request) -> Response:
-    """`POST /v1/embeddings`, the OpenAI dialect."""
+    """Embeddings in the dialect of the route."""
     caller = await authenticate(find_header(request.scope, b"authorization"))
-    body = await read_body(
-        request.scope,
-        request.receive,
+    return await answer(
+        request,
+        caller,
         max_bytes=settings.REQUEST_BODY_MAX_BYTES,
         timeout_s=settings.REQUEST_TIMEOUT_S,
     )
-    deadline_at = time.time() + settings.REQUEST_TIMEOUT_S
-    parsed = parse_embeddings_body(body)
-    return await unless_disconnected(
-        request.receive,
-        create_embeddings(
-            parsed.request,
-            caller,
-            request_id=request.id,
-            deadline_at=deadline_at,
-            limiter=request.limiter,
-            dispatcher=request.dispatcher,
-            ledger=request.ledger,
-            render=partial(_render, encoding_format=parsed.encoding_format),
-        ),
+
+
+async def answer(
+    request: Request,
+    caller: Caller,
+    *,
+    max_bytes: int,
+    timeout_s: float,
+    model_id: str | None = None,
+) -> Response:
+    """Embeddings for the caller; of `model_id` where the dialect's bodies name no model."""
+    idempotency_key = find_key(request.scope)
+    body = await read_body(request.scope, request.receive, max_bytes=max_bytes, timeout_s=timeout_s)
+    deadline_at = time.time() + timeout_s
+    parsed = request.dialect.parse(body, request.scope)
+    wanted = parsed.request
+    compute = partial(
+        create_embeddings,
+        wanted if model_id is None else replace(wanted, model_id=model_id),
+        caller,
+        request_id=request.id,
+        deadline_at=deadline_at,
+        limiter=request.limiter,
+        dispatcher=request.dispatcher,
+        upstreams=request.upstreams,
+        ledger=request.ledger,
+        render=parsed.render,
     )
-
-
-def _render(embeddings: Embeddings, *, encoding_format: EncodingFormat) -> Response:
-    headers = rate_limit_headers(embeddings.standing)
-    if embeddings.truncated:
-        headers["x-truncated-inputs"] = ",".join(map(str, embeddings.truncated))
-    return Response(body=render_embeddings(embeddings, encoding_format), headers=headers)
-
-
-async def list_models(request: Request) -> Response:
-    """`GET /v1/models`: what can be asked for."""
-    await authenticate(find_header(request.scope, b"authorization"))
-    models = [render_model(model) for model in installed_models().values()]
-    return json_response({"object": "list", "data": models})
+    if idempotency_key is None:
+        return await unless_disconnected(request.receive, compute())
+    claim = Claim(
+        attachment_id=caller.identity.attachment_id,
+        key=idempotency_key,
+        path=request.scope["path"],
+        body=body,
+        deadline_at=deadline_at,
+    )
+    once = answer_once(
+        claim,
+        lambda keep: compute(keep=keep),
+        limits=caller.limits,
+        limiter=request.limiter,
+        ledger=request.ledger,
+    )
+    return await unless_disconnected(request.receive, once)
 
 
 async def get_health(request: Request) -> Response:
     """`GET /healthz`: whether this process serves, and how many workers each model has."""
     models = {}
-    for model_id in installed_models():
-        workers = await presence.list_workers(request.redis, queue_name(model_id, SHARED_POOL))
-        models[model_id] = {"workers": sum(worker.is_accepting for worker in workers)}
+    for model in installed_models().values():
+        state = await find_state(request.redis, model, SHARED_POOL)
+        models[model.id] = {"workers": state.workers}
     return json_response({"web": "ok", "models": models})

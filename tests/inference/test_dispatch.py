@@ -39,7 +39,8 @@ def batch() -> TokenBatch:
 
 def bulk(texts: int, tokens: int = 100) -> TokenBatch:
     ids = np.arange(texts * tokens, dtype=np.int32) % 20_000
-    return TokenBatch(ids=ids, lengths=np.full(texts, tokens, dtype=np.int32), truncated=())
+    lengths = np.full(texts, tokens, dtype=np.int32)
+    return TokenBatch(ids=ids, lengths=lengths, whole_lengths=lengths)
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ async def test_the_openai_client_gets_vectors(
     )
     assert [len(item.embedding) for item in default.data] == [384, 384]
     assert np.allclose(default.data[1].embedding, floats.data[1].embedding, atol=1e-6)
-    assert [model.id async for model in openai.models.list()] == [MODEL_ID]
+    assert MODEL_ID in [model.id async for model in openai.models.list()]
     await openai.close()
 
 

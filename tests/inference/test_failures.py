@@ -19,10 +19,11 @@ from billing import metering
 from billing.models import UsageEvent
 from billing.plans import SHARED_POOL
 from billing.rate_limits import Limiter
-from inference import presence, views
+from inference import presence
 from inference.asgi import InferenceApplication
 from inference.catalogue import Model, queue_name
 from inference.database import run_in_database_thread
+from inference.dialects import openai
 from inference.dispatch import Dispatcher, EncodeFailed
 from inference.tokenization import TokenBatch
 from tests.inference.conftest import MODEL_ID, Attach
@@ -105,7 +106,7 @@ async def test_an_answer_that_cannot_be_made_is_not_billed(
     def fail(*_: object) -> bytes:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(views, "render_embeddings", fail)
+    monkeypatch.setattr(openai, "print_json", fail)
     response = await post(client, (await attach()).key)
     assert response.status_code == 500
     assert "a bug" not in response.text
@@ -135,7 +136,7 @@ async def test_a_model_that_fails_is_a_500_that_is_not_billed(
     response = await post(client, (await attach()).key)
     assert response.status_code == 500
     assert error_of(response)["code"] == "model_error"
-    assert "input[0]" in error_of(response)["message"]
+    assert "texts, counted from 0: 0." in error_of(response)["message"]
     await assert_nothing_happened(redis)
 
 

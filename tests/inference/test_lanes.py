@@ -29,7 +29,7 @@ def batch(*lengths: int) -> TokenBatch:
     return TokenBatch(
         ids=np.arange(sum(lengths), dtype=np.int32),
         lengths=np.array(lengths, dtype=np.int32),
-        truncated=(),
+        whole_lengths=np.array(lengths, dtype=np.int32),
     )
 
 

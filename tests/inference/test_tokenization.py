@@ -1,17 +1,36 @@
 """Tokenisation: the model's own limit, whatever its tokenizer.json carries."""
 
+import msgspec
 import numpy as np
+import pytest
 
-from inference.catalogue import get_model
+from inference.catalogue import Model, get_model
 from inference.tokenization import (
     CALL_MAX_CHARACTERS,
     INLINE_MAX_CHARACTERS,
+    MaxTokensTooFew,
+    TextTooLong,
+    Truncate,
     tokenize,
     tokenize_now,
 )
 
 MODEL = get_model("all-minilm-l6-v2")
+PROMPTED = msgspec.structs.replace(MODEL, prompts={"search_query": "query: "}, suffix=" ?!")
 CLS, SEP = 101, 102
+
+
+def ids_of(text: str) -> list[int]:
+    ids: list[int] = tokenize_now(MODEL, [text], "search_document").ids.tolist()
+    return ids
+
+
+def cut(
+    text: str, truncate: Truncate, max_tokens: int, model: Model = MODEL
+) -> tuple[list[int], str]:
+    """The ids of one text, and what is left of it."""
+    batch = tokenize_now(model, [text], "search_query", truncate=truncate, max_tokens=max_tokens)
+    return batch.ids.tolist(), batch.cut[0]
 
 
 def test_ids_are_those_of_the_checkpoint_without_padding() -> None:
@@ -48,3 +67,64 @@ def test_texts_of_several_calls_keep_their_order_and_their_cuts() -> None:
     batch = tokenize_now(MODEL, texts, "search_document")
     assert batch.lengths.tolist() == [*range(3, 92), 256, 3, 256]
     assert batch.truncated == (89, 91)
+
+
+@pytest.mark.parametrize(
+    ("truncate", "left"), [("end", "one two three"), ("start", "three four five")]
+)
+def test_a_text_is_cut_at_the_side_asked_for_until_it_has_as_many_tokens(
+    truncate: Truncate, left: str
+) -> None:
+    assert cut("one two three four five", truncate, 5) == (ids_of(left), left)
+
+
+@pytest.mark.parametrize(
+    ("truncate", "left"), [("end", "one two three"), ("start", "three four five")]
+)
+def test_prompt_and_special_tokens_stay_whatever_is_cut(truncate: Truncate, left: str) -> None:
+    # [CLS] query : one two three ? ! [SEP]
+    ids, text = cut("one two three four five", truncate, 9, PROMPTED)
+    assert ids == ids_of(f"query: {left} ?!")
+    assert text == left
+
+
+@pytest.mark.parametrize("truncate", ["start", "end"])
+@pytest.mark.parametrize("max_tokens", range(3, 30))
+def test_what_is_left_of_a_text_has_the_tokens_that_were_kept(
+    truncate: Truncate, max_tokens: int
+) -> None:
+    text = "Grüße aus Łódź — naïve café, 東京 tokenisation 🙂 " * 4
+    ids, left = cut(text, truncate, max_tokens)
+    whole = ids_of(text)
+    if truncate == "start":
+        assert ids == [CLS, *whole[1 - max_tokens :]]
+        assert text.rstrip().endswith(left)
+    else:
+        assert ids == [*whole[: max_tokens - 1], SEP]
+        assert text.startswith(left)
+    assert left == left.strip()
+
+
+def test_no_text_is_cut_where_that_is_not_wanted() -> None:
+    fits, long = "word " * 254, "word " * 255
+    batch = tokenize_now(MODEL, [fits], "search_document", truncate="none")
+    assert batch.truncated == ()
+    with pytest.raises(TextTooLong) as refusal:
+        tokenize_now(MODEL, ["short", long], "search_document", truncate="none")
+    assert (refusal.value.index, refusal.value.tokens, refusal.value.max_tokens) == (1, 257, 256)
+
+
+def test_max_tokens_over_the_context_changes_nothing() -> None:
+    batch = tokenize_now(MODEL, ["word " * 300], "search_document", max_tokens=100_000)
+    assert batch.lengths.tolist() == [256]
+    assert batch.whole_lengths.tolist() == [302]
+
+
+def test_max_tokens_that_leave_nothing_of_a_text_are_refused_with_the_fewest() -> None:
+    with pytest.raises(MaxTokensTooFew) as refusal:
+        cut("one two three", "end", 2)
+    assert refusal.value.minimum == 3
+    with pytest.raises(MaxTokensTooFew) as refusal:
+        cut("one two three", "start", 6, PROMPTED)
+    assert refusal.value.minimum == 7
+    assert len(cut("one two three", "start", 7, PROMPTED)[0]) == 7
