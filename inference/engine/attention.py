@@ -129,16 +129,16 @@ def packed_attention(
     """Attention of query (1, N, T, C) to key and value (1, K, T, C); returns (1, T, N, C)."""
     if sliding_window is not None:
         raise NotImplementedError("packed attention has no sliding window")
-    rows = [states[0].transpose(0, 1) for states in (query, key, value)]  # 3 × (T, N or K, C)
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # 3 × (T, N or K, C)
     is_causal = bool(getattr(module, "is_causal", False))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if not query.is_cuda:
         attend = compiled_if_tracing(attend_in_groups)
-        attended = attend(*rows, layout.offsets, layout.groups, layout.slots, is_causal, scale)
+        attended = attend(q, k, v, layout.offsets, layout.groups, layout.slots, is_causal, scale)
     elif query.dtype == torch.float32:  # FlashAttention does not compute it
-        attended = attend_by_length(*rows, list(layout.lengths), is_causal, scale)
+        attended = attend_by_length(q, k, v, list(layout.lengths), is_causal, scale)
     else:
-        attended = attend_varlen(*rows, layout=layout, is_causal=is_causal, scale=scale)
+        attended = attend_varlen(q, k, v, layout=layout, is_causal=is_causal, scale=scale)
     return attended.unsqueeze(0), None
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, jit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,11 +23,11 @@ def trace(function: Callable[..., Tensor], arguments: tuple[Tensor, ...]) -> Cal
     with others. Raises what torch raises for operators that it cannot trace.
     """
     with _quiet(), torch.inference_mode():
-        traced = torch.jit.trace(function, arguments, check_trace=False)
+        traced = jit.trace(function, arguments, check_trace=False)  # type: ignore[no-untyped-call]
 
     def run(*arguments: Tensor) -> Tensor:
         # Otherwise the first calls are watched, to fuse operators for which there is no compiler.
-        with torch.jit.optimized_execution(False):
+        with jit.optimized_execution(False):  # type: ignore[attr-defined]
             result: Tensor = traced(*arguments)
         return result
 
@@ -36,14 +36,14 @@ def trace(function: Callable[..., Tensor], arguments: tuple[Tensor, ...]) -> Cal
 
 def compiled_if_tracing(function: F) -> F:
     """The function; while a graph is traced, compiled, so that its branches and loops stay."""
-    return compiled(function) if torch.jit.is_tracing() else function
+    return compiled(function) if torch._C._is_tracing() else function
 
 
 @cache
 def compiled(function: F) -> F:
     """The function, written in the part of Python that TorchScript knows, without Python."""
     with _quiet():
-        script: F = torch.jit.script(function)
+        script: F = jit.script(function)
     return script
 
 
@@ -51,5 +51,5 @@ def compiled(function: F) -> F:
 def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", jit.TracerWarning)  # type: ignore[attr-defined]
         yield

@@ -1,5 +1,6 @@
 """Attention over packed texts, each way of computing it against the plain formula."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,7 @@ def in_groups(
     return found
 
 
-def in_compiled_groups(*arguments: Any, **settings: Any) -> Tensor:
-    return in_groups(*arguments, **settings, attend=compiled(attend_in_groups))
+in_compiled_groups = partial(in_groups, attend=compiled(attend_in_groups))
 
 
 def by_length(
