@@ -5,6 +5,7 @@ for torch. Celery's main thread takes tasks from the broker and hands their part
 the engine's pipeline takes batches from it and gives vectors back, in threads of its own.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -256,6 +257,9 @@ def encode(payload: bytes) -> None:
 @worker_init.connect
 def _start_service(sender: Any, **_: object) -> None:
     global _service
+    # The modules stay: they are never searched for garbage, which would hold all threads up.
+    gc.freeze()
+    gc.enable()
     redis = Redis.from_url(
         settings.REDIS_URL,
         retry=Retry(ExponentialBackoff(cap=1.0), 5),

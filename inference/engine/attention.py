@@ -3,6 +3,9 @@
 Registered with transformers' AttentionInterface, so that transformers' own modelling code runs the
 model. B texts, T tokens of the packed batch, S slots (tokens, and padding where groups have some),
 N heads (K of keys and values), C channels of a head.
+
+What attends on the processor is also compiled as TorchScript, for captured forward passes
+(capture.py): it takes tensors alone and is written in the part of Python that TorchScript knows.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
+
+from inference.engine.torchscript import compiled_if_tracing
 
 # Without "flash", which would make transformers look for a kernel when it loads a model; and
 # without a mask registered under this name, so that transformers makes none.
@@ -29,22 +34,35 @@ MAX_GROUPED_LENGTH = 512
 # exp() of scores within this range, and the sum of a row of them, is a normal number in bfloat16.
 MAX_SCORE = 80.0
 
+NONE = torch.empty(0, dtype=torch.int64)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Layout:
     """Where the texts lie in the packed row. It travels with the forward pass, as a keyword.
 
     lengths: of the B texts; offsets: (B + 1,) int32, where they begin and end, on the device;
-    groups: (texts, length) of each group that attends together on the processor, padding included;
-    slots: (T,) where each token stands among the slots of all groups, if there is padding;
-    tokens: those of texts; the rest of T fills the row up to a round size and attends to nothing.
+    on the processor also
+    groups: (G, 4), for each group that attends together its texts, its length, padding included,
+    and both rounded up; none where a text is too long for it;
+    slots: (T,), where each token stands among the slots of all groups; empty without padding.
+    T beyond the last text fills the row up to a round size and attends to nothing.
     """
 
     lengths: Sequence[int]
     offsets: Tensor
-    groups: Sequence[tuple[int, int]] = ()
-    slots: Tensor | None = None
-    tokens: int = 0
+    groups: Tensor = NONE
+    slots: Tensor = NONE
+
+
+def lay_out(lengths: Sequence[int], filling: int = 0) -> tuple[Tensor, Tensor]:
+    """The groups (G, 4) and slots (T,) of texts, in descending order of length, and `filling`."""
+    if lengths[0] > MAX_GROUPED_LENGTH:
+        return NONE.view(0, 4), NONE
+    groups, slots = lay_out_groups(lengths)
+    sizes = [(texts, size, _round_texts(texts), round_up(size)) for texts, size in groups]
+    filled = NONE if slots is None else torch.from_numpy(np.pad(slots, (0, filling)))
+    return torch.tensor(sizes), filled
 
 
 def lay_out_groups(
@@ -111,13 +129,17 @@ def packed_attention(
     """Attention of query (1, N, T, C) to key and value (1, K, T, C); returns (1, T, N, C)."""
     if sliding_window is not None:
         raise NotImplementedError("packed attention has no sliding window")
-    rows = [states[0].transpose(0, 1) for states in (query, key, value)]  # 3 × (T, N or K, C)
-    attend = attend_in_groups
-    if query.is_cuda:  # FlashAttention does not compute float32
-        attend = attend_by_length if query.dtype == torch.float32 else attend_varlen
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # 3 × (T, N or K, C)
     is_causal = bool(getattr(module, "is_causal", False))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return attend(*rows, layout=layout, is_causal=is_causal, scale=scale).unsqueeze(0), None
+    if not query.is_cuda:
+        attend = compiled_if_tracing(attend_in_groups)
+        attended = attend(q, k, v, layout.offsets, layout.groups, layout.slots, is_causal, scale)
+    elif query.dtype == torch.float32:  # FlashAttention does not compute it
+        attended = attend_by_length(q, k, v, list(layout.lengths), is_causal, scale)
+    else:
+        attended = attend_varlen(q, k, v, layout=layout, is_causal=is_causal, scale=scale)
+    return attended.unsqueeze(0), None
 
 
 def attend_varlen(
@@ -156,7 +178,15 @@ def _varlen_attn() -> Callable[..., Any]:
 
 
 def attend_in_groups(
-    query: Tensor, key: Tensor, value: Tensor, *, layout: Layout, is_causal: bool, scale: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    offsets: Tensor,
+    groups: Tensor,
+    slots: Tensor,
+    is_causal: bool,
+    scale: float,
+    max_score: float = MAX_SCORE,
 ) -> Tensor:
     """On the processor: texts of about one length together, as two matrix products; (T, N, C).
 
@@ -166,87 +196,82 @@ def attend_in_groups(
     The sum of a row comes out of the second product, as one more channel of the values, all ones.
     Padding is zero in that channel and in all others, so it adds nothing to any text.
     """
-    if layout.groups[0][1] > MAX_GROUPED_LENGTH:
-        return attend_by_length(query, key, value, layout=layout, is_causal=is_causal, scale=scale)
-    heads, channels = query.shape[1:]
-    shared = heads // key.shape[1]  # query heads for each head of keys and values
-    ones = query.new_ones(len(query), 1, 1).expand(-1, key.shape[1], 1)  # (T, K, 1)
-    q, k, v, one = (_spread(states, layout) for states in (query, key, value, ones))  # (S, …)
-    out = torch.empty_like(q)  # (S, N, C)
-    out[layout.tokens :] = 0
+    sizes: list[list[int]] = groups.tolist()
+    lengths: list[int] = offsets.diff().long().tolist()
+    if len(sizes) == 0:
+        return attend_by_length(query, key, value, lengths, is_causal, scale)
+    heads, channels = query.size(1), query.size(2)
+    shared = heads // key.size(1)  # query heads for each head of keys and values
+    q, k, v = query, key, pad(value, [0, 1], value=1.0)  # (T, N or K, C or C + 1)
+    if slots.size(0) > 0:
+        q, k, v = [_spread(states, slots, sizes, sum(lengths)) for states in (q, k, v)]  # (S, …)
+    out = torch.zeros_like(q)  # (S, N, C)
     start = 0
-    for texts, length in layout.groups:
+    for texts, length, rooms, room in sizes:
         stop = start + texts * length
-        q_g, k_g, v_g, one_g, out_g = (
-            states[start:stop].view(texts, length, -1, states.shape[2]).transpose(1, 2)
-            for states in (q, k, v, one, out)
-        )  # (texts, N or K, length, C or 1)
-        q_r, k_r, v_r = _room(q_g), _room(k_g), _room(v_g, one_g)  # (texts', …, length', …)
-        slots = k_r.shape[2]  # length'
+        q_r = _room(q[start:stop], texts, length, rooms, room)
+        k_r = _room(k[start:stop], texts, length, rooms, room)
+        v_r = _room(v[start:stop], texts, length, rooms, room)  # (rooms, N or K, room, C or C + 1)
         weights = torch.baddbmm(
-            q.new_zeros(()),
-            q_r.view(-1, shared * slots, channels),
-            k_r.view(-1, slots, channels).transpose(1, 2),
-            beta=0,
+            q.new_zeros([]),
+            q_r.reshape(-1, shared * room, channels),
+            k_r.reshape(-1, room, channels).transpose(1, 2),
+            beta=0.0,
             alpha=scale,
-        )  # (texts' · K, shared · length', length')
-        scores = weights[: texts * key.shape[1]]
-        lowest, highest = torch.aminmax(scores)
-        if not max(-float(lowest), float(highest)) < MAX_SCORE:  # nor is NaN
-            return attend_by_length(
-                query, key, value, layout=layout, is_causal=is_causal, scale=scale
-            )
-        scores.exp_()
+        )  # (rooms · K, shared · room, room)
+        lowest, highest = torch.aminmax(weights)
+        if not float(torch.maximum(-lowest, highest)) < max_score:  # nor is NaN
+            return attend_by_length(query, key, value, lengths, is_causal, scale)
+        weights.exp_()
         if is_causal:
-            scores.view(-1, slots, slots).tril_()
-        sums = torch.bmm(weights, v_r.view(-1, slots, channels + 1))
-        sums = sums.view(-1, heads, slots, channels + 1)[:texts, :, :length]
+            weights.view(-1, room, room).tril_()
+        sums = torch.bmm(weights, v_r.reshape(-1, room, channels + 1))
+        sums = sums.view(rooms, heads, room, channels + 1)[:texts, :, :length].transpose(1, 2)
+        out_g = out[start:stop].view(texts, length, heads, channels)
         torch.div(sums[..., :channels], sums[..., channels:], out=out_g)
         start = stop
-    return out if layout.slots is None else out.index_select(0, layout.slots)  # (T, N, C)
+    return out.index_select(0, slots) if slots.size(0) > 0 else out  # (T, N, C)
 
 
-def _room(*parts: Tensor) -> Tensor:
-    """The parts (texts, N, length, …) side by side in a tensor of round sizes, for which oneDNN has
-    code already. Zero beyond `length`; whatever it may be beyond `texts`."""
-    texts, heads, length = parts[0].shape[:3]
-    widths = [part.shape[3] for part in parts]
-    room = parts[0].new_empty(_round_texts(texts), heads, round_up(length), sum(widths))
-    for part, place in zip(parts, torch.split_with_sizes(room, widths, 3), strict=True):
-        place[:texts, :, :length] = part
-    room[:texts, :, length:] = 0
-    return room
+def _room(states: Tensor, texts: int, length: int, rooms: int, room: int) -> Tensor:
+    """States (texts · length, N, …) as (rooms, N, room, …), round sizes for which oneDNN has code
+    already; zero beyond the texts and their length."""
+    by_text = states.view(texts, length, states.size(1), states.size(2)).transpose(1, 2)
+    if rooms == texts and room == length:
+        return by_text
+    return pad(by_text, [0, 0, 0, room - length, 0, 0, 0, rooms - texts])
 
 
-def _spread(states: Tensor, layout: Layout) -> Tensor:
-    """States (T, …) on the slots of the layout's groups, (S, …), zero on those of no token."""
-    if layout.slots is None:
-        return states
-    size = sum(texts * length for texts, length in layout.groups)
-    spread = states.new_zeros(size, *states.shape[1:])
-    return spread.index_copy_(0, layout.slots[: layout.tokens], states[: layout.tokens])
+def _spread(states: Tensor, slots: Tensor, sizes: list[list[int]], tokens: int) -> Tensor:
+    """States (T, …) on the slots of the groups, (S, …), zero on those of no token."""
+    spread = states.new_zeros(
+        [sum([size[0] * size[1] for size in sizes]), states.size(1), states.size(2)]
+    )
+    return spread.index_copy_(0, slots[:tokens], states[:tokens])
 
 
 def attend_by_length(
-    query: Tensor, key: Tensor, value: Tensor, *, layout: Layout, is_causal: bool, scale: float
+    query: Tensor, key: Tensor, value: Tensor, lengths: list[int], is_causal: bool, scale: float
 ) -> Tensor:
     """Torch's own attention, texts of one length together; (T, N, C)."""
-    parts = []
-    start = 0
-    for length, run in groupby(layout.lengths):
-        texts = len(list(run))
+    out = torch.zeros_like(query)
+    start, first = 0, 0
+    while first < len(lengths):
+        length, last = lengths[first], first + 1
+        while last < len(lengths) and lengths[last] == length:
+            last += 1
+        texts = last - first
         stop = start + texts * length
-        q, k, v = (
-            states[start:stop].view(texts, length, -1, states.shape[2]).transpose(1, 2)
+        q, k, v = [
+            states[start:stop].view(texts, length, states.size(1), states.size(2)).transpose(1, 2)
             for states in (query, key, value)
-        )  # (texts, N or K, length, C)
+        ]  # (texts, N or K, length, C)
         attended = scaled_dot_product_attention(
-            q, k, v, is_causal=is_causal, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
+            q, k, v, is_causal=is_causal, scale=scale, enable_gqa=query.size(1) != key.size(1)
         )  # (texts, N, length, C)
-        parts.append(attended.transpose(1, 2).flatten(0, 1))  # (texts · length, N, C)
-        start = stop
-    filling = query.new_zeros(len(query) - start, *query.shape[1:])
-    return torch.cat([*parts, filling])
+        out[start:stop] = attended.transpose(1, 2).flatten(0, 1)  # (texts · length, N, C)
+        start, first = stop, last
+    return out
 
 
 AttentionInterface.register(ATTENTION, packed_attention)

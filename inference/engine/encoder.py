@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from inference.engine.attention import Layout, lay_out_groups, round_up
+from inference.engine.attention import Layout, lay_out, round_up
 from inference.engine.checkpoint import best_dtype, load_model
 from inference.engine.cores import STREAMS, streams
+from inference.engine.forward import Arguments, Forward, capture, forward
 from inference.engine.linear import can_pack, pack_linear_layers
 from inference.engine.packing import Batch, cut, pack, select, share
 from inference.engine.pooling import Pooling, pool
@@ -31,6 +33,8 @@ CPU_TOKEN_BUDGET = 2_048
 CUDA_LEAST_TOKEN_BUDGET = 1_024
 CUDA_MOST_TOKEN_BUDGET = 32_768
 FREE_MEMORY_SHARE = 0.9
+# Of the texts that a forward pass is captured with, and checked with.
+CAPTURED_LENGTHS = ((9, 5, 5), (20, 19, 18, 17, 16, 15, 14, 13))
 # Fewer tokens than this are not worth sharing between threads.
 MIN_SHARED_TOKENS = 128
 
@@ -98,6 +102,7 @@ class Encoder:
             CUDA_LEAST_TOKEN_BUDGET if self._on_gpu else CPU_TOKEN_BUDGET
         )
         self.model = load_model(folder, self.device, self.dtype)
+        self._compute: Forward = partial(forward, self.model)
         self.dimensions: int = self.model.config.hidden_size
         # How many batches are computed at once.
         self.streams = 1 if self._on_gpu else STREAMS
@@ -209,13 +214,10 @@ class Encoder:
         ids, positions, offsets = torch.split_with_sizes(staged.numbers, sizes)  # T, T, B + 1
         if self._on_gpu:
             layout = Layout(lengths=batch.lengths, offsets=offsets)
-            ids, positions = ids.long(), positions.long()
+            hidden = self._compute(ids.long(), positions.long(), layout)  # (T, H)
         else:
-            layout, ids, positions = _fill_up(batch, ids, positions, offsets)
-        hidden = self.model(
-            input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), layout=layout
-        ).last_hidden_state[0]  # (T, H)
-        return pool(hidden[:tokens], offsets, self.pooling)
+            hidden = self._compute(*_fill_up(batch, ids, positions, offsets))[:tokens]  # (T, H)
+        return pool(hidden, offsets, self.pooling)
 
     def collect(self, count: int, launched: Sequence[Launched]) -> Encoded:
         """What `count` sequences came to, once their batches are computed. Raises DeviceLost."""
@@ -247,6 +249,9 @@ class Encoder:
 
         Raises RuntimeError for a checkpoint that cannot be computed.
         """
+        if not self._on_gpu:
+            example, other = (self._arguments(lengths) for lengths in CAPTURED_LENGTHS)
+            self._compute = capture(self.model, example, other)
         texts = [np.ones(MIN_SHARED_TOKENS // 8, np.int32)] * 8 * STREAMS
         if self.encode(texts).failed:
             raise RuntimeError("the model computes nothing finite; the log above has the reason")
@@ -254,6 +259,15 @@ class Encoder:
             if not self._fits(2 * self.token_budget):
                 break
             self.token_budget *= 2
+
+    def _arguments(self, lengths: Sequence[int]) -> Arguments:
+        """What the forward pass on the processor takes for some texts of those lengths."""
+        texts = [np.arange(length, dtype=np.int32) % self._vocabulary for length in lengths]
+        batch = pack(texts, range(len(texts)))
+        ids, positions = torch.from_numpy(batch.ids), torch.from_numpy(batch.positions)
+        return _fill_up(
+            batch, ids, positions + self._first_position, torch.from_numpy(batch.offsets)
+        )
 
     def _fits(self, tokens: int) -> bool:
         """Whether a batch of that many tokens leaves some of the free memory free."""
@@ -272,21 +286,12 @@ class Encoder:
         return peak <= FREE_MEMORY_SHARE * free
 
 
-def _fill_up(
-    batch: Batch, ids: Tensor, positions: Tensor, offsets: Tensor
-) -> tuple[Layout, Tensor, Tensor]:
-    """The layout for the processor, and ids and positions filled up to a round size (T,)."""
-    tokens = len(ids)
-    filling = (0, round_up(tokens) - tokens)
-    groups, slots = lay_out_groups(batch.lengths)
-    layout = Layout(
-        lengths=batch.lengths,
-        offsets=offsets,
-        groups=groups,
-        slots=None if slots is None else torch.from_numpy(np.pad(slots, filling)),
-        tokens=tokens,
-    )
-    return layout, pad(ids, filling).long(), pad(positions, filling).long()
+def _fill_up(batch: Batch, ids: Tensor, positions: Tensor, offsets: Tensor) -> Arguments:
+    """Ids, positions and layout for the processor, filled up to a round size (T,)."""
+    filling = round_up(len(ids)) - len(ids)
+    groups, slots = lay_out(batch.lengths, filling)
+    layout = Layout(lengths=batch.lengths, offsets=offsets, groups=groups, slots=slots)
+    return pad(ids, (0, filling)).long(), pad(positions, (0, filling)).long(), layout
 
 
 def _positions(model: PreTrainedModel) -> tuple[int, int | None]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
 
+from inference.engine.torchscript import compiled_if_tracing
+
 
 class PackedLinear(nn.Module):
     """Computes what the `nn.Linear` that it is made from computes. For inference only."""
@@ -17,15 +19,20 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.bias = linear.bias
         # Opaque to everything but the operator below: no parameter, never moved or converted.
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
         self.activation = "none"
 
     def forward(self, states: Tensor) -> Tensor:
         """(…, in) to (…, out)."""
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(
-            states, self._packed, self.bias, self.activation, [], "none"
-        )
-        return product
+        multiply = compiled_if_tracing(_multiply)
+        return multiply(states, self.packed, self.bias, self.activation)
+
+
+def _multiply(states: Tensor, packed: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(
+        states, packed, bias, activation, [], "none"
+    )
+    return product
 
 
 def can_pack() -> bool:

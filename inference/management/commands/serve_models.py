@@ -1,5 +1,6 @@
 """`manage.py serve_models`: a worker for the models of the catalogue."""
 
+import gc
 import os
 import re
 import sys
@@ -60,6 +61,9 @@ class Command(BaseCommand):
         # dies has taken is sent again by the web process (docs/adr/0008-fair-dispatch.md).
         transport = {**current_app.conf.broker_transport_options, "ack_emulation": False}
         current_app.conf.broker_transport_options = transport
+        # Searching what torch and transformers make for garbage takes a tenth of the start; the
+        # worker turns it on again.
+        gc.disable()
         # Celery's thread and the engine's take turns: let them not wait 5 ms for each other.
         sys.setswitchinterval(0.0005)
         # solo: tasks are only taken apart there; the engine has threads of its own.

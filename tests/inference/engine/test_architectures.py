@@ -71,6 +71,30 @@ def test_packed_vectors_are_those_of_the_padded_model(architecture: str, folder:
     assert (expected @ expected.T)[np.triu_indices(len(LENGTHS), 1)].min() < 0.9
 
 
+def test_every_architecture_is_captured_and_computes_the_same(
+    architecture: str,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sequences = random_sequences(LENGTHS)
+    encoder = Encoder(folder, pooling=POOLINGS[architecture], device="cpu", dtype=torch.float32)
+    plain = encoder.encode(sequences).vectors
+    encoder.warm_up()
+    assert "without a graph" not in caplog.text
+    monkeypatch.setattr(encoder.model, "forward", None)  # only the graph can compute now
+    np.testing.assert_allclose(encoder.encode(sequences).vectors, plain, atol=2e-6)
+    text = random_sequences([33], seed=1)
+    poisonous = np.full(30, 150, np.int32)
+    alone = encoder.encode(text).vectors[0]
+    with torch.no_grad():
+        encoder.model.get_input_embeddings().get_parameter("weight")[150] = torch.nan
+    text[0][text[0] == 150] = 2
+    encoded = encoder.encode([poisonous, *text])
+    assert encoded.failed == (0,)
+    np.testing.assert_allclose(encoded.vectors[1], alone, atol=2e-6)
+
+
 def test_vectors_in_bfloat16_are_close(architecture: str, folder: Path) -> None:
     pooling = POOLINGS[architecture]
     sequences = random_sequences(LENGTHS)

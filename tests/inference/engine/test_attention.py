@@ -1,5 +1,6 @@
 """Attention over packed texts, each way of computing it against the plain formula."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from inference.engine.attention import (
     attend_by_length,
     attend_in_groups,
     attend_varlen,
+    lay_out,
     lay_out_groups,
     round_up,
 )
+from inference.engine.torchscript import compiled
 
 SCALE = 0.3
 lengths_of_texts = st.lists(st.integers(1, 90), min_size=1, max_size=40)
@@ -44,16 +47,34 @@ def plain_attention(
     return torch.cat(parts)
 
 
-def layout_of(lengths: list[int], filling: int = 0) -> Layout:
-    groups, slots = lay_out_groups(lengths)
-    offsets = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
-    padded = None if slots is None else torch.from_numpy(np.pad(slots, (0, filling)))
-    return Layout(
-        lengths=lengths, offsets=offsets, groups=groups, slots=padded, tokens=sum(lengths)
-    )
+def offsets_of(lengths: list[int]) -> Tensor:
+    return torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
 
 
-@pytest.mark.parametrize("attend", [attend_in_groups, attend_by_length])
+def in_groups(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: list[int],
+    is_causal: bool = False,
+    filling: int = 0,
+    attend: Any = attend_in_groups,
+) -> Tensor:
+    layout = offsets_of(lengths), *lay_out(lengths, filling)
+    found: Tensor = attend(query, key, value, *layout, is_causal, SCALE)
+    return found
+
+
+in_compiled_groups = partial(in_groups, attend=compiled(attend_in_groups))
+
+
+def by_length(
+    query: Tensor, key: Tensor, value: Tensor, lengths: list[int], is_causal: bool
+) -> Tensor:
+    return attend_by_length(query, key, value, lengths, is_causal, SCALE)
+
+
+@pytest.mark.parametrize("attend", [in_groups, in_compiled_groups, by_length])
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
 @pytest.mark.parametrize(
@@ -65,7 +86,7 @@ def test_each_text_attends_to_itself(
     attend: Any, is_causal: bool, key_heads: int, lengths: list[int]
 ) -> None:
     query, key, value = (states_of(lengths, n, i) for i, n in enumerate((4, key_heads, key_heads)))
-    found = attend(query, key, value, layout=layout_of(lengths), is_causal=is_causal, scale=SCALE)
+    found = attend(query, key, value, lengths, is_causal)
     expected = plain_attention(query, key, value, lengths, is_causal)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
@@ -78,8 +99,7 @@ def test_texts_of_any_lengths_attend_to_themselves(lengths: list[int], filling: 
         torch.cat([states_of(lengths, 2, i), torch.full((filling, 2, 8), torch.nan)])
         for i in range(3)
     )
-    layout = layout_of(lengths, filling)
-    found = attend_in_groups(query, key, value, layout=layout, is_causal=False, scale=SCALE)
+    found = in_groups(query, key, value, lengths, filling=filling)
     tokens = sum(lengths)
     expected = plain_attention(query[:tokens], key[:tokens], value[:tokens], lengths, False)
     assert found.shape == query.shape
@@ -114,27 +134,25 @@ def test_round_sizes_are_few_and_little_larger(size: int) -> None:
     assert round_up(round_up(size)) == round_up(size)
 
 
-def test_large_scores_are_computed_by_torchs_own_attention() -> None:
+@pytest.mark.parametrize("attend", [in_groups, in_compiled_groups])
+def test_large_scores_are_computed_by_torchs_own_attention(attend: Any) -> None:
     """exp() of such a score is infinite, without the highest of its row taken from it."""
     lengths = [20, 20, 9]
     query, key, value = (states_of(lengths, 2, i) for i in range(3))
     query[25] *= 1_000
-    found = attend_in_groups(
-        query, key, value, layout=layout_of(lengths), is_causal=False, scale=SCALE
-    )
+    found = attend(query, key, value, lengths)
     expected = plain_attention(query, key, value, lengths, False)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_text_of_nan_leaves_the_others_of_its_group_alone() -> None:
+@pytest.mark.parametrize("attend", [in_groups, in_compiled_groups])
+def test_a_text_of_nan_leaves_the_others_of_its_group_alone(attend: Any) -> None:
     lengths = [20, 20, 19, 18, 17, 16]
     query, key, value = (states_of(lengths, 2, i) for i in range(3))
     expected = plain_attention(query, key, value, lengths, False)
     for states in (query, key, value):
         states[20:40] = torch.nan
-    found = attend_in_groups(
-        query, key, value, layout=layout_of(lengths), is_causal=False, scale=SCALE
-    )
+    found = attend(query, key, value, lengths)
     assert found[20:40].isnan().all()
     others = torch.ones(len(query), dtype=torch.bool)
     others[20:40] = False
@@ -173,7 +191,7 @@ def test_the_gpus_kernel_is_asked_for_each_text_alone(is_causal: bool, key_heads
         query,
         key,
         value,
-        layout=layout_of(lengths),
+        layout=Layout(lengths=lengths, offsets=offsets_of(lengths)),
         is_causal=is_causal,
         scale=SCALE,
         varlen_attn=varlen_attn,

@@ -1,0 +1,69 @@
+"""Forward passes of a model: transformers' own code, and its operators captured as one graph.
+
+T tokens of the packed batch, H hidden.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from inference.engine.attention import Layout
+from inference.engine.linear import PackedLinear
+from inference.engine.torchscript import trace
+
+logger = logging.getLogger(__name__)
+
+# Ids (T,), positions (T,) and layout to hidden (T, H).
+Forward = Callable[[Tensor, Tensor, Layout], Tensor]
+Arguments = tuple[Tensor, Tensor, Layout]
+
+
+def forward(model: nn.Module, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+    """The model's own forward pass; (T, H)."""
+    output = model(input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), layout=layout)
+    hidden: Tensor = output.last_hidden_state[0]
+    return hidden
+
+
+def capture(model: nn.Module, example: Arguments, other: Arguments) -> Forward:
+    """The model's forward pass on the processor as a graph, captured from `example`.
+
+    Where torch cannot capture it, or the graph computes something else of `other`, of other sizes,
+    it is the model's own.
+    """
+    plain = partial(forward, model)
+    try:
+        captured = _capture(model, example)
+        with torch.inference_mode():
+            torch.testing.assert_close(captured(*other), plain(*other))
+    except Exception:  # whatever it is, the model computes without a graph too
+        logger.warning("%s is computed without a graph", type(model).__name__, exc_info=True)
+        return plain
+    return captured
+
+
+def _capture(model: nn.Module, example: Arguments) -> Forward:
+    model.requires_grad_(False)
+    layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
+    # Opaque to TorchScript, which takes them as arguments only.
+    packed = [layer.packed for layer in layers]
+
+    def flat(ids: Tensor, positions: Tensor, *rest: Tensor) -> Tensor:
+        (offsets, groups, slots), traced = rest[:3], rest[3:]
+        layout = Layout(lengths=(), offsets=offsets, groups=groups, slots=slots)
+        for layer, weights in zip(layers, traced, strict=True):
+            layer.packed = weights
+        return forward(model, ids, positions, layout)
+
+    def flatten(ids: Tensor, positions: Tensor, layout: Layout) -> tuple[Tensor, ...]:
+        return ids, positions, layout.offsets, layout.groups, layout.slots, *packed
+
+    try:
+        graph = trace(flat, flatten(*example))
+    finally:
+        for layer, weights in zip(layers, packed, strict=True):
+            layer.packed = weights
+    return lambda ids, positions, layout: graph(*flatten(ids, positions, layout))

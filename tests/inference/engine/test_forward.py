@@ -1,0 +1,49 @@
+"""A forward pass that cannot be captured is computed by the model's own code."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from inference.engine.attention import Layout, lay_out
+from inference.engine.forward import Arguments, capture, forward
+
+
+class Model(nn.Module):
+    """Positions as hidden states, and a number of `decided` by Python."""
+
+    def __init__(self, decided: Any) -> None:
+        super().__init__()
+        self.decided = decided
+
+    def forward(self, input_ids: Tensor, position_ids: Tensor, layout: Layout) -> BaseModelOutput:
+        hidden = position_ids.float().unsqueeze(-1) + self.decided(input_ids)
+        return BaseModelOutput(last_hidden_state=hidden)
+
+
+def arguments_of(length: int) -> Arguments:
+    groups, slots = lay_out([length])
+    offsets = torch.tensor([0, length], dtype=torch.int32)
+    layout = Layout(lengths=[length], offsets=offsets, groups=groups, slots=slots)
+    return torch.arange(length), torch.arange(length), layout
+
+
+@pytest.mark.parametrize(
+    ("decided", "is_captured"),
+    [
+        (lambda ids: ids.shape[1], True),
+        (lambda ids: int(ids.sum()), False),  # becomes part of the graph, as it is in the example
+    ],
+    ids=["by size", "by number"],
+)
+def test_a_graph_computes_what_the_model_does_or_is_not_used(
+    decided: Any, is_captured: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Model(decided)
+    compute = capture(model, arguments_of(5), arguments_of(9))
+    assert ("without a graph" not in caplog.text) == is_captured
+    for length in (5, 9, 30):
+        arguments = arguments_of(length)
+        assert compute(*arguments).equal(forward(model, *arguments))
