@@ -24,12 +24,23 @@ up: ## Install, start and show everything; PORT picks the port (5000), Ctrl-C st
 test: ## Run the test suite; PYTEST_ARGS="tests/billing -k ledger" narrows it down
 	@$(WITH) requirements-dev.lock -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
+# An environment of their own: the clients want other versions than Annex, and langchain-cohere an
+# older cohere than today's, which lies beside it.
+CLIENTS = .venv-clients
+CLIENT_LISTS = tests/e2e/clients/requirements.txt tests/e2e/clients/newest-cohere.txt
+CLIENT_PIP = $(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
 e2e: install-dev ## Start Annex as a user does and drive it with real clients (needs node 20 and npm)
 	@command -v npm >/dev/null || { echo "make e2e needs node 20 or newer, with npm" >&2; exit 1; }
-	@echo "Installing the heroku CLI of tests/e2e/package-lock.json"
 	@cmp -s tests/e2e/package-lock.json tests/e2e/node_modules/.installed-lock \
-		|| { (cd tests/e2e && npm ci --ignore-scripts --no-audit --no-fund) \
+		|| { echo "Installing the heroku CLI and the openai SDK of tests/e2e/package-lock.json" \
+		&& (cd tests/e2e && npm ci --ignore-scripts --no-audit --no-fund) \
 		&& cp tests/e2e/package-lock.json tests/e2e/node_modules/.installed-lock; }
+	@cat $(CLIENT_LISTS) | cmp -s - $(CLIENTS)/installed-clients \
+		|| { echo "Installing the Python clients of tests/e2e/clients/requirements.txt" \
+		&& $(PYTHON) -m venv --clear $(CLIENTS) \
+		&& $(CLIENT_PIP) --requirement $(word 1,$(CLIENT_LISTS)) \
+		&& $(CLIENT_PIP) --no-deps --target $(CLIENTS)/newest-cohere --requirement $(word 2,$(CLIENT_LISTS)) \
+		&& cat $(CLIENT_LISTS) > $(CLIENTS)/installed-clients; }
 	@exec $(VENV)/python -m pytest tests/e2e --confcutdir=tests/e2e -v -s $(PYTEST_ARGS)
 
 # As in production, with values that are long enough for the checks and open nothing.
@@ -76,7 +87,7 @@ lock: install-dev ## Remake the lock files from requirements.in and requirements
 	rm -f requirements.lock.bak requirements-dev.lock.bak
 
 clean: ## Remove what was installed; var/, which holds the data, is kept
-	rm -rf .venv $(PEERS) tests/e2e/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv $(PEERS) $(CLIENTS) tests/e2e/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 install-dev:
 	@$(WITH) requirements-dev.lock

@@ -44,6 +44,7 @@ class Annex:
         self.var = folder / "var"
         self.port = port
         self.output = folder / "make-up.txt"
+        self.environ: dict[str, str] = {}  # what the user has set besides
         self._make: subprocess.Popen[bytes] | None = None
 
     @property
@@ -56,7 +57,7 @@ class Annex:
             self._make = subprocess.Popen(
                 ["make", "--no-print-directory", "up"],
                 cwd=ROOT,
-                env=plain_environment(VAR_DIR=str(self.var), PORT=str(self.port)),
+                env=plain_environment(VAR_DIR=str(self.var), PORT=str(self.port), **self.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -72,6 +73,20 @@ class Annex:
             raise AssertionError(f"make up did not get ready:\n{self.output.read_text()}")
         lines = text[: text.index("\n\n", text.rindex("export "))].splitlines()
         return Started(lines=lines, ready_after_s=time.monotonic() - began_at)
+
+    def manage(self, *words: str) -> None:
+        """`./manage.py WORDS`, as in a second terminal."""
+        done = subprocess.run(
+            ["./manage.py", *words],
+            cwd=ROOT,
+            env=plain_environment(VAR_DIR=str(self.var), **self.environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=STOP_TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def processes(self) -> list[psutil.Process]:
         """Every process that belongs to this Annex, the servers and their helpers too."""

@@ -2,6 +2,8 @@
 
 import secrets
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +11,13 @@ from pathlib import Path
 import pytest
 
 from config.embedded_servers import free_port
-from tests.e2e.annex import Annex, Started
+from tests.e2e.annex import ROOT, Annex, Started
 from tests.e2e.cli import PROGRAMS, HerokuCli
+
+# The ids of the product documents, whose checkpoints do not come with Annex.
+CATALOGUE = Path(__file__).parent / "catalogue.toml"
+INSTALLED = ("cohere-embed-multilingual", "cohere-embed-v4")
+CHECKPOINTS_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +32,25 @@ class Running:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The first start is a user's; then the product documents' models are installed."""
+    checkpoints = tmp_path_factory.mktemp("checkpoints")
+    command = [sys.executable, "-m", "tests.e2e.checkpoints", str(checkpoints)]
     annex = Annex(tmp_path_factory.mktemp("annex"), free_port())
-    try:
-        first = annex.start()
-        left = annex.stop(signal.SIGTERM)
-        second = annex.start()
-        yield Running(annex=annex, first=first, second=second, left_after_first=left)
-    finally:
-        if annex.is_running():
-            left_at_the_end = annex.stop(signal.SIGTERM)
-            assert left_at_the_end == []
+    with subprocess.Popen(command, cwd=ROOT) as making:
+        try:
+            first = annex.start()
+            left = annex.stop(signal.SIGTERM)
+            assert making.wait(CHECKPOINTS_TIMEOUT_S) == 0
+            annex.environ["MODEL_CATALOGUE"] = str(CATALOGUE)
+            for model_id in INSTALLED:
+                annex.manage("models", "install", model_id, "--from", str(checkpoints / model_id))
+            second = annex.start()
+            yield Running(annex=annex, first=first, second=second, left_after_first=left)
+        finally:
+            making.kill()
+            if annex.is_running():
+                left_at_the_end = annex.stop(signal.SIGTERM)
+                assert left_at_the_end == []
 
 
 @pytest.fixture(scope="session")

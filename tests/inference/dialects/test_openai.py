@@ -142,6 +142,15 @@ def test_a_bad_field_is_named_with_what_is_allowed(
     assert words in refusal.message
 
 
+@pytest.mark.parametrize("ids", [[5] * 300_001, [[5] * 200_000, [5] * 100_001]])
+def test_more_token_ids_than_a_request_may_have_are_refused_undecoded(ids: list[Any]) -> None:
+    refusal = refused(input=ids)
+    assert (refusal.field, "at most 300000 token ids, not 300001" in refusal.message) == (
+        "input",
+        True,
+    )
+
+
 def test_unknown_parameters_are_ignored_where_the_request_says_so() -> None:
     parsed = parse(allow_ignored_params=True, logit_bias={"a": 1}, temperature=1)
     assert parsed.request == parse().request
