@@ -4,7 +4,6 @@ import logging
 import time
 import uuid
 
-from celery import Celery
 from django.conf import settings
 from redis.asyncio import BlockingConnectionPool, Redis
 
@@ -27,8 +26,7 @@ REDIS_POOL_TIMEOUT_S = 10
 class InferenceApplication:
     """One per web process: holds its connections, started and stopped by ASGI's lifespan."""
 
-    def __init__(self, *, celery: Celery, otherwise: ASGIApplication) -> None:
-        self._celery = celery
+    def __init__(self, *, otherwise: ASGIApplication) -> None:
         self._otherwise = otherwise
         self._redis: Redis
         self._limiter: Limiter
@@ -52,7 +50,7 @@ class InferenceApplication:
         self._redis = Redis(connection_pool=pool)
         self._limiter = Limiter(self._redis)
         self._ledger = Ledger()
-        self._dispatcher = Dispatcher(redis=self._redis, celery=self._celery)
+        self._dispatcher = Dispatcher(redis=self._redis)
         self._dispatcher.start()
         for model in installed_models().values():
             load_tokenizer(model)
@@ -60,6 +58,7 @@ class InferenceApplication:
     async def stop(self) -> None:
         await self._dispatcher.stop()
         await self._ledger.close()
+        await self._limiter.close()
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
 
