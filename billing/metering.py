@@ -191,14 +191,9 @@ class _Session:
         parameters["connect_timeout"] = CONNECT_TIMEOUT_S
         try:
             session = cls(await psycopg.AsyncConnection.connect(**parameters, autocommit=True))
-            with session._given_up_in_time():
-                asked = time.monotonic()
-                cursor = await session._connection.execute(_CLOCK)
-                ((clock_s,),) = await cursor.fetchall()
-                await session._connection.execute(_PREPARE)
+            await session._prepare()
         except _LOST as error:
             raise UsageNotRecorded("the database cannot be reached") from error
-        session._clock_offset_s = clock_s - (asked + time.monotonic()) / 2
         return session
 
     @property
@@ -222,6 +217,19 @@ class _Session:
             await self.close()
             raise _TooLate("a statement began too late")
         return stored
+
+    async def _prepare(self) -> None:
+        """Prepare the statement, and read PostgreSQL's clock."""
+        try:
+            with self._given_up_in_time():
+                await self._connection.execute(_PREPARE)
+                asked = time.monotonic()
+                cursor = await self._connection.execute(_CLOCK)
+                ((clock_s,),) = await cursor.fetchall()
+        except psycopg.Error:
+            await self.close()
+            raise
+        self._clock_offset_s = clock_s - (asked + time.monotonic()) / 2
 
     async def _execute(self, parameters: Sequence[bytes]) -> PGresult:
         """Run the prepared statement. Raises the psycopg.Error that PostgreSQL answers with."""

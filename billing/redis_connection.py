@@ -24,7 +24,9 @@ class RedisConnection:
         """To where `redis` connects."""
         pool = redis.connection_pool
         # One timeout for all of a round trip instead of one for each write and read.
-        self._connection = pool.connection_class(**pool.connection_kwargs | {"socket_timeout": None})
+        self._connection = pool.connection_class(
+            **pool.connection_kwargs | {"socket_timeout": None}
+        )
 
     async def call(self, *commands: Command, timeout_s: float) -> list[Any]:
         """The reply to each of the commands, sent in one round trip; what Redis refuses is a
@@ -46,7 +48,8 @@ class RedisConnection:
         await self._connection.disconnect()
 
     async def _call(self, commands: tuple[Command, ...]) -> list[Any]:
-        packed = b"".join(map(pack_command, commands))
+        # Its stub knows tuples of one only.
+        packed = b"".join(pack_command(command) for command in commands)  # type: ignore[arg-type]
         try:
             await self._connection.send_packed_command(packed, check_health=False)
             return [await self._read() for _ in commands]

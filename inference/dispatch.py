@@ -225,12 +225,11 @@ class Dispatcher:
         commands = [("LPUSH", lane.queue, self._message(lane, pieces)) for lane, pieces in tasks]
         try:
             outcomes = await self._publishing.call(*commands, timeout_s=PUBLISH_TIMEOUT_S)
-        except RedisError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, no request shall wait in vain
             outcomes = [error] * len(tasks)
         for (lane, pieces), outcome in zip(tasks, outcomes, strict=True):
-            if isinstance(outcome, RedisError):
-                # The requests in hand must not wait in vain.
-                logger.error("could not publish %d parts to %s", len(pieces), lane.queue)
+            if isinstance(outcome, Exception):
+                logger.error("could not publish to %s: %r", lane.queue, outcome)
                 self._fail(lane, pieces, outcome)
 
     def _message(self, lane: Lane, pieces: list[Piece]) -> bytes:

@@ -101,7 +101,7 @@ def celery_message(task: EncodeTask, *, queue: str) -> bytes:
     )
 
 
-_HEADERS = {
+_HEADERS: dict[str, object] = {
     "lang": "py",
     "task": ENCODE_TASK,
     "shadow": None,
