@@ -54,6 +54,8 @@ def _announce_forever() -> None:
 
 
 if __name__ == "__main__":
+    # As `manage.py serve_models` has it.
+    app.conf.broker_transport_options |= {"ack_emulation": False}
     app.worker_main(
         [
             "worker",

@@ -6,7 +6,6 @@ exceeds either; Redis's own clock is used, so the clocks of web processes do not
 that fails gives its reservation back. Calls that wait at the same moment share a round trip.
 """
 
-import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from billing.coalescing import Coalescer
+from billing.redis_connection import RedisConnection
 
 WINDOW_S = 60
 ROUND_TRIP_MAX_CALLS = 64
@@ -150,7 +150,7 @@ class Limiter:
     """The limits kept in one Redis, for the event loop of one process."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self._connection = RedisConnection(redis)
         self._calls = Coalescer(
             self._call_together,
             max_items=ROUND_TRIP_MAX_CALLS,
@@ -202,25 +202,26 @@ class Limiter:
         )
         return bool(returned)
 
+    async def close(self) -> None:
+        """Disconnect. A later call would connect again."""
+        await self._connection.close()
+
     async def _call_together(self, calls: list["_Call"]) -> list[Any]:
         """One outcome a call, in one round trip; more only when Redis does not know the scripts."""
-        try:
-            async with asyncio.timeout(ROUND_TRIP_TIMEOUT_S):
-                outcomes = await self._evaluate(calls)
-                if any(isinstance(outcome, NoScriptError) for outcome in outcomes):
-                    for script in (RESERVE, GIVE_BACK):
-                        await self._redis.script_load(script)
-                    # Both change nothing when they are repeated.
-                    outcomes = await self._evaluate(calls)
-        except TimeoutError:
-            raise RedisTimeoutError("Redis did not answer in time") from None
+        outcomes = await self._evaluate(calls)
+        if any(isinstance(outcome, NoScriptError) for outcome in outcomes):
+            loads = [("SCRIPT", "LOAD", script) for script in (RESERVE, GIVE_BACK)]
+            await self._connection.call(*loads, timeout_s=ROUND_TRIP_TIMEOUT_S)
+            # Both change nothing when they are repeated.
+            outcomes = await self._evaluate(calls)
         return outcomes
 
     async def _evaluate(self, calls: Sequence["_Call"]) -> list[Any]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for call in calls:
-            pipeline.evalsha(_DIGESTS[call.script], len(call.keys), *call.keys, *call.arguments)
-        return await pipeline.execute(raise_on_error=False)
+        commands = [
+            ("EVALSHA", _DIGESTS[call.script], len(call.keys), *call.keys, *call.arguments)
+            for call in calls
+        ]
+        return await self._connection.call(*commands, timeout_s=ROUND_TRIP_TIMEOUT_S)
 
 
 _DIGESTS = {

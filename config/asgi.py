@@ -10,10 +10,8 @@ django_application = get_asgi_application()
 
 # Django must be set up before anything below is imported.
 from config.bounded_bodies import BoundedBodies  # noqa: E402
-from config.celery import app as celery_app  # noqa: E402
 from inference.asgi import InferenceApplication  # noqa: E402
 
 application = InferenceApplication(
-    celery=celery_app,
     otherwise=BoundedBodies(django_application, max_bytes=5_000_000),  # type: ignore[arg-type]
 )

@@ -5,7 +5,6 @@ import time
 import uuid
 from dataclasses import replace
 
-from celery import Celery
 from django.conf import settings
 from redis.asyncio import BlockingConnectionPool, Redis
 
@@ -29,8 +28,7 @@ REDIS_POOL_TIMEOUT_S = 10
 class InferenceApplication:
     """One per web process: holds its connections, started and stopped by ASGI's lifespan."""
 
-    def __init__(self, *, celery: Celery, otherwise: ASGIApplication) -> None:
-        self._celery = celery
+    def __init__(self, *, otherwise: ASGIApplication) -> None:
         self._otherwise = otherwise
         self._redis: Redis
         self._limiter: Limiter
@@ -55,7 +53,7 @@ class InferenceApplication:
         self._redis = Redis(connection_pool=pool)
         self._limiter = Limiter(self._redis)
         self._ledger = Ledger()
-        self._dispatcher = Dispatcher(redis=self._redis, celery=self._celery)
+        self._dispatcher = Dispatcher(redis=self._redis)
         self._dispatcher.start()
         self._upstreams = Upstreams()
         for model in installed_models().values():
@@ -65,6 +63,7 @@ class InferenceApplication:
         await self._dispatcher.stop()
         await self._upstreams.stop()
         await self._ledger.close()
+        await self._limiter.close()
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
 

@@ -10,16 +10,15 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
-from celery import Celery
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from billing.redis_connection import RedisConnection
 from inference import presence, wire
 from inference.catalogue import Model, queue_name
 from inference.lanes import Lane, Piece
@@ -33,7 +32,9 @@ KNOWN_S = 2.0
 IN_USE_S = 30.0
 # How long requests may gather while others are in flight; at rest they leave at once.
 GATHER_S = 0.003
+PUBLISH_TIMEOUT_S = 5.0
 READ_BLOCK_S = 1.0
+READ_TIMEOUT_S = 5.0
 RETRY_AFTER_S = 5
 # A worker that dies may have died of a part: no part is sent more often than this.
 MAX_ATTEMPTS = 2
@@ -91,9 +92,10 @@ class _Journey(NamedTuple):
 class Dispatcher:
     """One per web process. `start` and `stop` run on the event loop that serves requests."""
 
-    def __init__(self, *, redis: Redis, celery: Celery) -> None:
+    def __init__(self, *, redis: Redis) -> None:
         self._redis = redis
-        self._celery = celery
+        self._publishing = RedisConnection(redis)
+        self._reading = RedisConnection(redis)
         self._reply_to = f"replies:{uuid.uuid4().hex}"
         self._lanes: dict[str, Lane] = {}
         self._under_way: dict[int, _Journey] = {}  # by part, until it is answered
@@ -101,8 +103,6 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
-        # Celery publishes synchronously; one thread keeps one connection to the broker.
-        self._publisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
 
     def start(self) -> None:
         steps = {"publish": self._publish, "read replies": self._read, "watch": self._watch}
@@ -116,7 +116,8 @@ class Dispatcher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._publisher.shutdown(wait=False)
+        await self._publishing.close()
+        await self._reading.close()
 
     async def encode(
         self, model: Model, batch: TokenBatch, *, pool: str, flow_id: str, deadline_at: float
@@ -217,27 +218,24 @@ class Dispatcher:
         now = time.monotonic()
         tasks = [(lane, task) for lane in self._lanes.values() for task in lane.next_tasks(now=now)]
         if tasks:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._publisher, self._send, tasks, loop)
+            await self._send(tasks)
 
-    def _send(self, tasks: list[tuple[Lane, list[Piece]]], loop: asyncio.AbstractEventLoop) -> None:
-        """Send tasks; runs in the publisher thread."""
-        for lane, pieces in tasks:
-            parts = [piece.part for piece in pieces]
-            task = wire.EncodeTask(model_id=lane.model_id, reply_to=self._reply_to, parts=parts)
-            try:
-                self._celery.send_task(
-                    wire.ENCODE_TASK,
-                    args=[wire.encode(task)],
-                    queue=lane.queue,
-                    serializer=wire.SERIALIZER,
-                    ignore_result=True,
-                    argsrepr="",  # else Celery puts what it can show of the payload beside it
-                )
-            except Exception as error:
-                # Whatever the broker's client raises, the requests in hand must not wait in vain.
-                logger.exception("could not publish %d parts to %s", len(parts), lane.queue)
-                loop.call_soon_threadsafe(self._fail, lane, pieces, error)
+    async def _send(self, tasks: list[tuple[Lane, list[Piece]]]) -> None:
+        outcomes: list[object]
+        commands = [("LPUSH", lane.queue, self._message(lane, pieces)) for lane, pieces in tasks]
+        try:
+            outcomes = await self._publishing.call(*commands, timeout_s=PUBLISH_TIMEOUT_S)
+        except Exception as error:  # noqa: BLE001 - whatever it is, no request shall wait in vain
+            outcomes = [error] * len(tasks)
+        for (lane, pieces), outcome in zip(tasks, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                logger.error("could not publish to %s: %r", lane.queue, outcome)
+                self._fail(lane, pieces, outcome)
+
+    def _message(self, lane: Lane, pieces: list[Piece]) -> bytes:
+        parts = [piece.part for piece in pieces]
+        task = wire.EncodeTask(model_id=lane.model_id, reply_to=self._reply_to, parts=parts)
+        return wire.celery_message(task, queue=lane.queue)
 
     def _fail(self, lane: Lane, pieces: Iterable[Piece], cause: Exception) -> None:
         for piece in pieces:
@@ -249,9 +247,13 @@ class Dispatcher:
         self._wake.set()
 
     async def _read(self) -> None:
-        popped = await self._redis.blpop([self._reply_to], timeout=READ_BLOCK_S)
+        (popped,) = await self._reading.call(
+            ("BLPOP", self._reply_to, READ_BLOCK_S), timeout_s=READ_BLOCK_S + READ_TIMEOUT_S
+        )
+        if isinstance(popped, RedisError):
+            raise popped
         if popped is not None:
-            self._deliver(cast(bytes, popped[1]))  # the client decodes nothing
+            self._deliver(popped[1])
 
     def _deliver(self, message: bytes) -> None:
         try:

@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import os
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -107,6 +109,17 @@ async def test_64_at_once_are_64_rows_of_few_commits(ledger: Ledger, new_usage: 
     assert len(stored) == 65
     assert all(stored[usage.id] == usage.tokens for usage in usages)
     assert len(await run_in_database_thread(transactions)) <= 1 + 3
+
+
+async def test_more_than_a_sockets_buffer_holds_is_written_whole(
+    ledger: Ledger, new_usage: NewUsage
+) -> None:
+    await ledger.record(new_usage())
+    assert ledger._session is not None
+    with socket.socket(fileno=os.dup(ledger._session._connection.pgconn.socket)) as duplicate:
+        duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    await asyncio.gather(*[ledger.record(new_usage()) for _ in range(200)])
+    assert len(await rows()) == 201
 
 
 def transactions() -> set[int]:

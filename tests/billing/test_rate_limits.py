@@ -31,8 +31,10 @@ async def redis() -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def limiter(redis: Redis) -> Limiter:
-    return Limiter(redis)
+async def limiter(redis: Redis) -> AsyncIterator[Limiter]:
+    limiter = Limiter(redis)
+    yield limiter
+    await limiter.close()
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from redis.asyncio import Redis as AsyncRedis
 
 from addon.provider.provisioning import AttachmentRequest, ProvisionRequest, provision
 from billing.plans import SHARED_POOL, sync_plans
-from config.celery import app as celery_app
 from inference.asgi import InferenceApplication
 from inference.catalogue import queue_name
 from inference.database import run_in_database_thread
@@ -147,7 +146,7 @@ async def not_ours(
 
 @pytest.fixture
 async def application() -> AsyncIterator[InferenceApplication]:
-    application = InferenceApplication(celery=celery_app, otherwise=not_ours)
+    application = InferenceApplication(otherwise=not_ours)
     await application.start()
     yield application
     await application.stop()

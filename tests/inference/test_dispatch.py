@@ -18,7 +18,6 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from billing.plans import SHARED_POOL
-from config.celery import app as celery_app
 from inference import dispatch, presence, wire
 from inference.catalogue import get_model, queue_name
 from inference.dispatch import Dispatcher, EncodeFailed, WorkerUnavailable
@@ -46,7 +45,7 @@ def bulk(texts: int, tokens: int = 100) -> TokenBatch:
 @pytest.fixture
 async def dispatcher(redis: Redis) -> AsyncIterator[Dispatcher]:
     await redis.flushdb()
-    dispatcher = Dispatcher(redis=redis, celery=celery_app)
+    dispatcher = Dispatcher(redis=redis)
     dispatcher.start()
     yield dispatcher
     await dispatcher.stop()
