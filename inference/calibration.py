@@ -14,7 +14,6 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-from celery import current_app
 from django.conf import settings
 from numpy.typing import NDArray
 from redis.asyncio import Redis
@@ -225,7 +224,7 @@ async def calibrate(
 @asynccontextmanager
 async def _embedding(model: Model, pool: str) -> AsyncIterator[Embed]:
     redis = Redis.from_url(settings.REDIS_URL)
-    dispatcher, upstreams = Dispatcher(redis=redis, celery=current_app), Upstreams()
+    dispatcher, upstreams = Dispatcher(redis=redis), Upstreams()
 
     async def embed(texts: Sequence[str], input_type: str) -> NDArray[np.float32]:
         batch = await tokenize(model, texts, input_type)

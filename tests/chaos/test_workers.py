@@ -56,7 +56,7 @@ async def test_a_query_does_not_wait_for_the_bulk_of_another(
     start_worker()
     bulk_key, query_key = (await attach()).key, (await attach()).key
     await embed(client, query_key, ["warm"])
-    flood = [asyncio.create_task(embed(client, bulk_key, ["word " * 250] * 96)) for _ in range(6)]
+    flood = [asyncio.create_task(embed(client, bulk_key, ["word " * 250] * 40)) for _ in range(6)]
     await asyncio.sleep(1.0)
     started = time.monotonic()
     assert (await embed(client, query_key, ["how do I attach it?"])).status_code == 200
