@@ -11,7 +11,13 @@ from inference.aws_authentication import (
     authenticate_signed,
     container_caller,
 )
-from inference.catalogue import Model, get_model, installed_models
+from inference.catalogue import (
+    Model,
+    ModelNotInstalled,
+    UnknownModel,
+    get_model,
+    installed_models,
+)
 from inference.dispatch import WorkerUnavailable
 from inference.http import Response, find_header
 from inference.model_states import find_state
@@ -34,6 +40,9 @@ async def get_ping(request: Request) -> Response:
             states = [await find_state(request.redis, model, pool) for model in models]
     except TimeoutError:
         raise WorkerUnavailable("of this container", "Redis or the database is slow") from None
+    except (UnknownModel, ModelNotInstalled) as error:
+        # There is nothing wrong with the path, which a 404 would say.
+        raise WorkerUnavailable("of this container", "it is not installed") from error
     if not any(state.is_ready for state in states):
         names = ", ".join(model.id for model in models) or "none is installed"
         raise WorkerUnavailable(names, "no worker takes new work")
