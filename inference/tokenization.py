@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from inference.catalogue import Model
 
@@ -147,27 +147,32 @@ def _cut(
     """The ids of a text cut to `limit` tokens at its start or end, and the text that is left."""
     # Again, and with the places of tokens in the text, which the faster call does not find.
     encoding = tokenizer.encode(before + text + after)
-    head, tail = _frame(encoding, len(before), len(before) + len(text))
-    whole = len(encoding.ids)
+    ids, offsets = encoding.ids, encoding.offsets  # each made anew whenever it is asked for
+    head, tail = _frame(encoding.special_tokens_mask, offsets, len(before), len(before) + len(text))
+    whole = len(ids)
     kept = limit - head - tail
     if kept < 1:
-        raise MaxTokensTooFew(head + tail + 1)
+        raise MaxTokensTooFew(min(head + tail + 1, whole))
     start, stop = (head, head + kept) if truncate == "end" else (whole - tail - kept, whole - tail)
-    ids = encoding.ids[:head] + encoding.ids[start:stop] + encoding.ids[whole - tail :]
-    first, last = encoding.offsets[start][0], encoding.offsets[stop - 1][1]
-    return ids, text[max(0, first - len(before)) : last - len(before)]
+    first, last = offsets[start][0], offsets[stop - 1][1]
+    left = text[max(0, first - len(before)) : last - len(before)]
+    return ids[:head] + ids[start:stop] + ids[whole - tail :], left
 
 
-def _frame(encoding: Encoding, start: int, stop: int) -> tuple[int, int]:
-    """How many tokens at either end are special or a prompt's, where the text is [start, stop)."""
-    inside = [
-        place
-        for place, (is_special, (first, last)) in enumerate(
-            zip(encoding.special_tokens_mask, encoding.offsets, strict=True)
-        )
-        if not is_special and last > start and first < stop
-    ]
-    return inside[0], len(encoding.ids) - 1 - inside[-1]
+def _frame(
+    special: Sequence[int], offsets: Sequence[tuple[int, int]], start: int, stop: int
+) -> tuple[int, int]:
+    """How many tokens at either end are special or a prompt's, where the text is [start, stop);
+    all of them are at the head where the text has none, as one of spaces has."""
+    count = len(offsets)
+
+    def is_text(place: int) -> bool:
+        first, last = offsets[place]
+        return not special[place] and last > start and first < stop
+
+    head = next(filter(is_text, range(count)), count)
+    last_of_text = next(filter(is_text, range(count - 1, head - 1, -1)), count - 1)
+    return head, count - 1 - last_of_text
 
 
 async def tokenize(

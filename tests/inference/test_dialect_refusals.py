@@ -217,6 +217,13 @@ async def test_bad_dimensions(
             cohere_message,
             "'max_tokens' must be at least 3",
         ),
+        (
+            "/v1/embeddings",
+            {"model": MODEL_ID, "input": " ", "max_tokens": 1},
+            400,
+            openai_message,
+            "'max_tokens' must be at least 2",
+        ),
     ],
 )
 async def test_what_the_model_cannot_do(

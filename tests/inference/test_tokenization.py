@@ -128,3 +128,16 @@ def test_max_tokens_that_leave_nothing_of_a_text_are_refused_with_the_fewest() -
         cut("one two three", "start", 6, PROMPTED)
     assert refusal.value.minimum == 7
     assert len(cut("one two three", "start", 7, PROMPTED)[0]) == 7
+
+
+@pytest.mark.parametrize("truncate", ["start", "end"])
+@pytest.mark.parametrize("text", [" ", "\u200b", "\x01\x02"])
+@pytest.mark.parametrize(("model", "whole"), [(MODEL, 2), (PROMPTED, 6)])
+def test_a_text_without_tokens_is_refused_where_it_would_be_cut(
+    truncate: Truncate, text: str, model: Model, whole: int
+) -> None:
+    with pytest.raises(MaxTokensTooFew) as refusal:
+        cut(text, truncate, whole - 1, model)
+    assert refusal.value.minimum == whole
+    batch = tokenize_now(model, [text], "search_query", truncate=truncate, max_tokens=whole)
+    assert (batch.lengths.tolist(), batch.truncated) == ([whole], ())
