@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from inference.catalogue import Model
+from inference.checkpoints import TOKENIZER_FILE
 
 # Below this, tokenising takes less time than handing the work to a thread and back.
 INLINE_MAX_CHARACTERS = 2_000
@@ -77,15 +77,18 @@ class TokenBatch:
 
 
 def load_tokenizer(model: Model) -> Tokenizer:
-    """The model's tokenizer, which cuts and pads nothing; loaded once a process."""
-    if model.path is None:
+    """The model's tokenizer, which cuts and pads nothing; loaded once a process, and again where
+    another was installed in its place."""
+    folder = model.path
+    if folder is None:
         raise FileNotFoundError(f"the tokenizer of {model.id} is not installed")
-    return _load_tokenizer(model.path / "tokenizer.json")
+    file = folder / TOKENIZER_FILE
+    return _load_tokenizer(str(file), file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=32)
-def _load_tokenizer(file: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(file))
+def _load_tokenizer(file: str, changed_at_ns: int) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(file)
     # The file may carry settings of a training run, such as padding to 128 and truncation there.
     tokenizer.no_padding()
     tokenizer.no_truncation()

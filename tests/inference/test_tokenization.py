@@ -1,10 +1,15 @@
 """Tokenisation: the model's own limit, whatever its tokenizer.json carries."""
 
+import json
+import os
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
 
 from inference.catalogue import Model, get_model
+from inference.checkpoints import TOKENIZER_FILE
 from inference.tokenization import (
     CALL_MAX_CHARACTERS,
     INLINE_MAX_CHARACTERS,
@@ -141,3 +146,17 @@ def test_a_text_without_tokens_is_refused_where_it_would_be_cut(
     assert refusal.value.minimum == whole
     batch = tokenize_now(model, [text], "search_query", truncate=truncate, max_tokens=whole)
     assert (batch.lengths.tolist(), batch.truncated) == ([whole], ())
+
+
+def test_a_tokenizer_that_is_installed_in_place_of_another_is_read(tmp_path: Path) -> None:
+    folder = MODEL.path
+    assert folder is not None
+    tokenizer = json.loads((folder / TOKENIZER_FILE).read_text())
+    (file := tmp_path / TOKENIZER_FILE).write_text(json.dumps(tokenizer))
+    model = msgspec.structs.replace(MODEL, package=None, folder=str(tmp_path))
+    before = tokenize_now(model, ["Hello"], "search_document").ids.tolist()
+    tokenizer["post_processor"] = None  # what adds the special tokens
+    file.write_text(json.dumps(tokenizer))
+    os.utime(file, ns=(1, 1))
+    after = tokenize_now(model, ["Hello"], "search_document").ids.tolist()
+    assert before == [CLS, *after, SEP]
