@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from inference.catalogue import Model
 from inference.checkpoints import TOKENIZER_FILE
@@ -24,6 +24,8 @@ INLINE_MAX_CHARACTERS = 2_000
 # Texts that the tokenizer gets in one call: each call takes the GIL back, and each encoding holds
 # much more than the ids until its call is done.
 CALL_MAX_CHARACTERS = 10_000
+# A text of more than so many characters for each token that it may have will hardly fit.
+LONG_CHARACTERS_A_TOKEN = 8
 
 # Requests are tokenised beside each other; threads of the tokenizer's own would only cost more.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -117,13 +119,17 @@ def tokenize_now(
     cut: dict[int, str] = {}
     for group in _calls(texts):
         prompted = [before + text + after for text in group]
-        for text, encoding in zip(group, tokenizer.encode_batch_fast(prompted), strict=True):
+        # Only the slower call finds the places of tokens in a text, which cutting it needs.
+        is_long = max(map(len, group)) > LONG_CHARACTERS_A_TOKEN * limit
+        encode = tokenizer.encode_batch if is_long else tokenizer.encode_batch_fast
+        for text, whole, encoding in zip(group, prompted, encode(prompted), strict=True):
             ids, index = encoding.ids, len(rows)
             whole_lengths.append(len(ids))
             if len(ids) > limit:
                 if truncate == "none":
                     raise TextTooLong(index, len(ids), limit)
-                ids, cut[index] = _cut(tokenizer, before, text, after, limit, truncate)
+                placed = encoding if is_long else tokenizer.encode(whole)
+                ids, cut[index] = _cut(placed, text, len(before), limit, truncate)
             rows.append(np.asarray(ids, dtype=np.int32))
     return TokenBatch(
         ids=np.concatenate(rows),
@@ -145,20 +151,19 @@ def _calls(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _cut(
-    tokenizer: Tokenizer, before: str, text: str, after: str, limit: int, truncate: Truncate
+    encoding: Encoding, text: str, begin: int, limit: int, truncate: Truncate
 ) -> tuple[list[int], str]:
-    """The ids of a text cut to `limit` tokens at its start or end, and the text that is left."""
-    # Again, and with the places of tokens in the text, which the faster call does not find.
-    encoding = tokenizer.encode(before + text + after)
+    """The ids of a text cut to `limit` tokens at its start or end, and the text that is left; it
+    begins behind a prompt of `begin` characters."""
     ids, offsets = encoding.ids, encoding.offsets  # each made anew whenever it is asked for
-    head, tail = _frame(encoding.special_tokens_mask, offsets, len(before), len(before) + len(text))
+    head, tail = _frame(encoding.special_tokens_mask, offsets, begin, begin + len(text))
     whole = len(ids)
     kept = limit - head - tail
     if kept < 1:
         raise MaxTokensTooFew(min(head + tail + 1, whole))
     start, stop = (head, head + kept) if truncate == "end" else (whole - tail - kept, whole - tail)
     first, last = offsets[start][0], offsets[stop - 1][1]
-    left = text[max(0, first - len(before)) : last - len(before)]
+    left = text[max(0, first - begin) : last - begin]
     return ids[:head] + ids[start:stop] + ids[whole - tail :], left
 
 

@@ -13,6 +13,7 @@ from inference.checkpoints import TOKENIZER_FILE
 from inference.tokenization import (
     CALL_MAX_CHARACTERS,
     INLINE_MAX_CHARACTERS,
+    LONG_CHARACTERS_A_TOKEN,
     MaxTokensTooFew,
     TextTooLong,
     Truncate,
@@ -160,3 +161,12 @@ def test_a_tokenizer_that_is_installed_in_place_of_another_is_read(tmp_path: Pat
     os.utime(file, ns=(1, 1))
     after = tokenize_now(model, ["Hello"], "search_document").ids.tolist()
     assert before == [CLS, *after, SEP]
+
+
+@pytest.mark.parametrize("truncate", ["start", "end"])
+def test_a_text_is_cut_alike_however_much_too_long_it_is(truncate: Truncate) -> None:
+    limit = 50
+    text = "one two three four five six seven eight nine ten " * 8  # 80 tokens, 392 characters
+    assert len(text) <= LONG_CHARACTERS_A_TOKEN * limit < len(text * 2)
+    short, long = (cut(part, truncate, limit, PROMPTED) for part in (text, text * 2))
+    assert short == long
