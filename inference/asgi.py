@@ -4,6 +4,7 @@ import logging
 import time
 import uuid
 from dataclasses import replace
+from urllib.parse import quote
 
 from django.conf import settings
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -92,7 +93,7 @@ class InferenceApplication:
             "request %s: %s %s %d in %.1f ms",
             request_id,
             scope["method"],
-            scope["path"],
+            quote(scope["path"]),  # it may hold line feeds, and with them lines of its own
             response.status,
             elapsed_ms,
         )

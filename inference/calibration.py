@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from inference.catalogue import INPUT_TYPES, Model, ModelNotInstalled
+from inference.checkpoints import CALIBRATION_FILE
 from inference.dispatch import Dispatcher, EncodeFailed, WorkerUnavailable
 from inference.lanes import Overloaded
 from inference.quantization import LEVELS, ZERO, reduce
@@ -131,7 +132,7 @@ def find_calibration(model: Model) -> Calibration | None:
 
 def calibration_file(model: Model) -> Path:
     """Where `calibrate` puts what it makes, beside the installed weights."""
-    return Path(settings.MODELS_DIR) / model.id / "calibration.json"
+    return Path(settings.MODELS_DIR) / model.id / CALIBRATION_FILE
 
 
 @lru_cache(maxsize=64)

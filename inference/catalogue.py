@@ -87,17 +87,19 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """The SHA-256 that each file of weights must have. Raises ModelNotInstalled."""
         if self.folder is not None:
             return {WEIGHTS_FILE: self.sha256} if self.sha256 else {}
-        if self.manifest is None:
+        manifest = self.manifest  # once: it is read from the disk
+        if manifest is None:
             raise ModelNotInstalled(self)
-        files = self.manifest.files.items()
+        files = manifest.files.items()
         return {name: file.sha256 for name, file in files if name.endswith(".safetensors")}
 
     @property
     def installed_revision(self) -> str:
         """What tells these weights from others: the hub's commit, or their own SHA-256.
         Raises ModelNotInstalled."""
-        if self.manifest and self.manifest.commit:
-            return self.manifest.commit
+        manifest = self.manifest
+        if manifest and manifest.commit:
+            return manifest.commit
         return next(iter(self.weights.values()), self.revision)
 
 

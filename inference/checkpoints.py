@@ -14,6 +14,8 @@ import msgspec
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "model.safetensors"
+# The ranges that `manage.py models calibrate` has made for these weights.
+CALIBRATION_FILE = "calibration.json"
 
 CHUNK_BYTES = 1 << 20
 

@@ -9,7 +9,7 @@ from inference.authentication import InvalidKey, KeysUnavailable, MissingKey
 from inference.aws_authentication import ContainerKeyInvalid
 from inference.calibration import InvalidCalibration
 from inference.catalogue import ModelNotInstalled, UnknownModel
-from inference.dialects.json_bodies import InvalidRequest
+from inference.dialects.json_bodies import SHOWN_MAX_CHARACTERS, InvalidRequest
 from inference.dispatch import EncodeFailed, WorkerUnavailable
 from inference.embedding_requests import (
     DimensionNotOffered,
@@ -296,7 +296,8 @@ def describe(error: Exception) -> Failure:
 def _dimension_not_offered(error: DimensionNotOffered) -> str:
     model = error.model
     offered = ", ".join(map(str, model.output_dimensions))
-    message = f"'{error.field}' must be one of {offered} for {model.id}, not {error.dimension}."
+    wanted = str(error.dimension)[:SHOWN_MAX_CHARACTERS]
+    message = f"'{error.field}' must be one of {offered} for {model.id}, not {wanted}."
     if error.dimension > model.dimensions:
         return message
     return (

@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from inference.catalogue import Model
 from inference.checkpoints import (
+    CALIBRATION_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     InstalledFile,
@@ -325,6 +326,9 @@ def _finish(
     write_manifest(staging, manifest)
     home: Path = settings.MODELS_DIR / model.id
     if home.exists():
+        # Of the same weights, mostly; with others nobody takes it.
+        if (home / CALIBRATION_FILE).is_file():
+            shutil.copyfile(home / CALIBRATION_FILE, staging / CALIBRATION_FILE)
         home.rename(_workplace(model) / "replaced")
     staging.rename(home)
     _clear(model)

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,12 +17,15 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from inference.catalogue import Model
+from inference.checkpoints import TOKENIZER_FILE
 
 # Below this, tokenising takes less time than handing the work to a thread and back.
 INLINE_MAX_CHARACTERS = 2_000
 # Texts that the tokenizer gets in one call: each call takes the GIL back, and each encoding holds
 # much more than the ids until its call is done.
 CALL_MAX_CHARACTERS = 10_000
+# A text of more than so many characters for each token that it may have will hardly fit.
+LONG_CHARACTERS_A_TOKEN = 8
 
 # Requests are tokenised beside each other; threads of the tokenizer's own would only cost more.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -77,15 +79,18 @@ class TokenBatch:
 
 
 def load_tokenizer(model: Model) -> Tokenizer:
-    """The model's tokenizer, which cuts and pads nothing; loaded once a process."""
-    if model.path is None:
+    """The model's tokenizer, which cuts and pads nothing; loaded once a process, and again where
+    another was installed in its place."""
+    folder = model.path
+    if folder is None:
         raise FileNotFoundError(f"the tokenizer of {model.id} is not installed")
-    return _load_tokenizer(model.path / "tokenizer.json")
+    file = folder / TOKENIZER_FILE
+    return _load_tokenizer(str(file), file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=32)
-def _load_tokenizer(file: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(file))
+def _load_tokenizer(file: str, changed_at_ns: int) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(file)
     # The file may carry settings of a training run, such as padding to 128 and truncation there.
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -114,13 +119,17 @@ def tokenize_now(
     cut: dict[int, str] = {}
     for group in _calls(texts):
         prompted = [before + text + after for text in group]
-        for text, encoding in zip(group, tokenizer.encode_batch_fast(prompted), strict=True):
+        # Only the slower call finds the places of tokens in a text, which cutting it needs.
+        is_long = max(map(len, group)) > LONG_CHARACTERS_A_TOKEN * limit
+        encode = tokenizer.encode_batch if is_long else tokenizer.encode_batch_fast
+        for text, whole, encoding in zip(group, prompted, encode(prompted), strict=True):
             ids, index = encoding.ids, len(rows)
             whole_lengths.append(len(ids))
             if len(ids) > limit:
                 if truncate == "none":
                     raise TextTooLong(index, len(ids), limit)
-                ids, cut[index] = _cut(tokenizer, before, text, after, limit, truncate)
+                placed = encoding if is_long else tokenizer.encode(whole)
+                ids, cut[index] = _cut(placed, text, len(before), limit, truncate)
             rows.append(np.asarray(ids, dtype=np.int32))
     return TokenBatch(
         ids=np.concatenate(rows),
@@ -142,32 +151,36 @@ def _calls(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _cut(
-    tokenizer: Tokenizer, before: str, text: str, after: str, limit: int, truncate: Truncate
+    encoding: Encoding, text: str, begin: int, limit: int, truncate: Truncate
 ) -> tuple[list[int], str]:
-    """The ids of a text cut to `limit` tokens at its start or end, and the text that is left."""
-    # Again, and with the places of tokens in the text, which the faster call does not find.
-    encoding = tokenizer.encode(before + text + after)
-    head, tail = _frame(encoding, len(before), len(before) + len(text))
-    whole = len(encoding.ids)
+    """The ids of a text cut to `limit` tokens at its start or end, and the text that is left; it
+    begins behind a prompt of `begin` characters."""
+    ids, offsets = encoding.ids, encoding.offsets  # each made anew whenever it is asked for
+    head, tail = _frame(encoding.special_tokens_mask, offsets, begin, begin + len(text))
+    whole = len(ids)
     kept = limit - head - tail
     if kept < 1:
-        raise MaxTokensTooFew(head + tail + 1)
+        raise MaxTokensTooFew(min(head + tail + 1, whole))
     start, stop = (head, head + kept) if truncate == "end" else (whole - tail - kept, whole - tail)
-    ids = encoding.ids[:head] + encoding.ids[start:stop] + encoding.ids[whole - tail :]
-    first, last = encoding.offsets[start][0], encoding.offsets[stop - 1][1]
-    return ids, text[max(0, first - len(before)) : last - len(before)]
+    first, last = offsets[start][0], offsets[stop - 1][1]
+    left = text[max(0, first - begin) : last - begin]
+    return ids[:head] + ids[start:stop] + ids[whole - tail :], left
 
 
-def _frame(encoding: Encoding, start: int, stop: int) -> tuple[int, int]:
-    """How many tokens at either end are special or a prompt's, where the text is [start, stop)."""
-    inside = [
-        place
-        for place, (is_special, (first, last)) in enumerate(
-            zip(encoding.special_tokens_mask, encoding.offsets, strict=True)
-        )
-        if not is_special and last > start and first < stop
-    ]
-    return inside[0], len(encoding.ids) - 1 - inside[-1]
+def _frame(
+    special: Sequence[int], offsets: Sequence[tuple[int, int]], start: int, stop: int
+) -> tuple[int, int]:
+    """How many tokens at either end are special or a prompt's, where the text is [start, stop);
+    all of them are at the head where the text has none, as one of spaces has."""
+    count = len(offsets)
+
+    def is_text(place: int) -> bool:
+        first, last = offsets[place]
+        return not special[place] and last > start and first < stop
+
+    head = next(filter(is_text, range(count)), count)
+    last_of_text = next(filter(is_text, range(count - 1, head - 1, -1)), count - 1)
+    return head, count - 1 - last_of_text
 
 
 async def tokenize(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from inference.catalogue import INPUT_TYPES
 from inference.dialects import Dialect, Parsed
 from inference.dialects.json_bodies import (
+    SHOWN_MAX_CHARACTERS,
     InvalidRequest,
     boolean,
     check_text,
@@ -135,8 +136,9 @@ def _from_tokens(ids: Any, place: str) -> str:
         return check_text(decode_tokens(ids), place)
     except UnknownToken as error:
         spot = f"{place}[{error.position}]"
+        wanted = str(error.id)[:SHOWN_MAX_CHARACTERS]
         raise InvalidRequest(
-            f"'{spot}' must be a token id of cl100k_base, which {error.id} is not.", spot
+            f"'{spot}' must be a token id of cl100k_base, which {wanted} is not.", spot
         ) from None
 
 

@@ -168,6 +168,7 @@ async def test_bad_json(
         (b"385", "must be one of 384"),
         (b"128", "must be one of 384"),
         (b"1" * 5_000, ""),
+        (b"1" * 4_000, f"not {'1' * 50}."),
         (b"[384]", "not a list"),
     ],
     ids=lambda value: repr(value)[:20],
@@ -216,6 +217,13 @@ async def test_bad_dimensions(
             400,
             cohere_message,
             "'max_tokens' must be at least 3",
+        ),
+        (
+            "/v1/embeddings",
+            {"model": MODEL_ID, "input": " ", "max_tokens": 1},
+            400,
+            openai_message,
+            "'max_tokens' must be at least 2",
         ),
     ],
 )

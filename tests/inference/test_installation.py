@@ -17,6 +17,12 @@ from django.conf import settings as django_settings
 from django.utils import timezone
 from pytest_django import Settings
 
+from inference.calibration import (
+    calibration_file,
+    choose_ranges,
+    find_calibration,
+    write_calibration,
+)
 from inference.catalogue import Model, get_model, installed_models, load_catalogue
 from inference.checkpoints import verify
 from inference.engine import Encoder
@@ -25,6 +31,8 @@ from inference.tokenization import tokenize_now
 from tests.inference.engine.checkpoints import CONFIGS, CORPUS, save_repository
 from tests.inference.installable import ENTRY, WEIGHTS_BYTES, make_repository, write_catalogue
 from tests.inference.model_hub import Hub, running_hub
+from tests.inference.test_calibration import make
+from tests.inference.test_quantization import unit_vectors
 
 NOW = timezone.now()
 
@@ -211,6 +219,22 @@ def test_a_second_installation_takes_the_place_of_the_first(
     (other / "model.safetensors").write_bytes(content)
     install_from_folder(model, other, NOW)
     assert model.installed_revision != first
+
+
+def test_a_calibration_outlasts_another_installation_and_counts_for_the_same_weights_only(
+    model: Model, repository: Path, tmp_path: Path
+) -> None:
+    install_from_folder(model, repository, NOW)
+    calibration = make(model, choose_ranges(unit_vectors(100, model.dimensions)))
+    write_calibration(calibration, calibration_file(model))
+    install_from_folder(model, repository, NOW)
+    assert find_calibration(model) == calibration
+    other = make_repository(tmp_path / "other")
+    content = bytearray((other / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (other / "model.safetensors").write_bytes(content)
+    install_from_folder(model, other, NOW)
+    assert find_calibration(model) is None
 
 
 def test_an_entry_that_names_another_checkpoint_than_is_installed_is_not_installed(

@@ -64,6 +64,15 @@ async def test_a_header_without_a_bearer_key(
     assert error_of(response)["code"] == "missing_api_key"
 
 
+async def test_a_path_writes_no_lines_of_its_own_into_the_log(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="inference.asgi"):
+        await client.get("/v1/models/x%0AINFO forged")
+    assert "GET /v1/models/x%0AINFO%20forged 401" in caplog.text
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
 async def test_a_wrong_key(client: httpx.AsyncClient, attach: Attach, redis: Redis) -> None:
     key = (await attach()).key
     for wrong in ("nonsense", key[:-1] + ("a" if key[-1] != "a" else "b"), credentials.new_key()):

@@ -1,13 +1,19 @@
 """Tokenisation: the model's own limit, whatever its tokenizer.json carries."""
 
+import json
+import os
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
 
 from inference.catalogue import Model, get_model
+from inference.checkpoints import TOKENIZER_FILE
 from inference.tokenization import (
     CALL_MAX_CHARACTERS,
     INLINE_MAX_CHARACTERS,
+    LONG_CHARACTERS_A_TOKEN,
     MaxTokensTooFew,
     TextTooLong,
     Truncate,
@@ -128,3 +134,39 @@ def test_max_tokens_that_leave_nothing_of_a_text_are_refused_with_the_fewest() -
         cut("one two three", "start", 6, PROMPTED)
     assert refusal.value.minimum == 7
     assert len(cut("one two three", "start", 7, PROMPTED)[0]) == 7
+
+
+@pytest.mark.parametrize("truncate", ["start", "end"])
+@pytest.mark.parametrize("text", [" ", "\u200b", "\x01\x02"])
+@pytest.mark.parametrize(("model", "whole"), [(MODEL, 2), (PROMPTED, 6)])
+def test_a_text_without_tokens_is_refused_where_it_would_be_cut(
+    truncate: Truncate, text: str, model: Model, whole: int
+) -> None:
+    with pytest.raises(MaxTokensTooFew) as refusal:
+        cut(text, truncate, whole - 1, model)
+    assert refusal.value.minimum == whole
+    batch = tokenize_now(model, [text], "search_query", truncate=truncate, max_tokens=whole)
+    assert (batch.lengths.tolist(), batch.truncated) == ([whole], ())
+
+
+def test_a_tokenizer_that_is_installed_in_place_of_another_is_read(tmp_path: Path) -> None:
+    folder = MODEL.path
+    assert folder is not None
+    tokenizer = json.loads((folder / TOKENIZER_FILE).read_text())
+    (file := tmp_path / TOKENIZER_FILE).write_text(json.dumps(tokenizer))
+    model = msgspec.structs.replace(MODEL, package=None, folder=str(tmp_path))
+    before = tokenize_now(model, ["Hello"], "search_document").ids.tolist()
+    tokenizer["post_processor"] = None  # what adds the special tokens
+    file.write_text(json.dumps(tokenizer))
+    os.utime(file, ns=(1, 1))
+    after = tokenize_now(model, ["Hello"], "search_document").ids.tolist()
+    assert before == [CLS, *after, SEP]
+
+
+@pytest.mark.parametrize("truncate", ["start", "end"])
+def test_a_text_is_cut_alike_however_much_too_long_it_is(truncate: Truncate) -> None:
+    limit = 50
+    text = "one two three four five six seven eight nine ten " * 8  # 80 tokens, 392 characters
+    assert len(text) <= LONG_CHARACTERS_A_TOKEN * limit < len(text * 2)
+    short, long = (cut(part, truncate, limit, PROMPTED) for part in (text, text * 2))
+    assert short == long

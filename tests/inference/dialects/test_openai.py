@@ -113,6 +113,7 @@ def test_lists_of_strings_and_of_token_ids_are_texts() -> None:
         ({"input": [[1, [2]]]}, "input[0][1]", "must be a token id, not a list"),
         ({"input": [1, -1]}, "input[1]", "a token id of cl100k_base, which -1 is not"),
         ({"input": [[5], [1, 10**9]]}, "input[1][1]", "which 1000000000 is not"),
+        ({"input": [10**4_000]}, "input[0]", f"which 1{'0' * 49} is not"),
         ({"input": "nul\0"}, "input", "must not hold the character NUL"),
         ({"input": ["a", "\0"]}, "input[1]", "NUL"),
         ({"input_type": "image"}, "input_type", "search_document, search_query, classification"),
