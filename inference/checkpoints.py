@@ -60,7 +60,8 @@ def _read_manifest(file: Path, changed_at_ns: int) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Durably: a machine that loses power has the whole of it or nothing."""
+    """Durably. A machine that loses power may have it beside files that are not whole: their
+    SHA-256 then tells, before a worker loads them."""
     with (folder / MANIFEST_FILE).open("wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
         file.flush()

@@ -79,7 +79,11 @@ def parse_v2(body: bytes, scope: Scope) -> Parsed:
 
 
 def read_v2(
-    fields: Mapping[str, Any], *, model_id: str | None, types_name: str = "embedding_types"
+    fields: Mapping[str, Any],
+    *,
+    model_id: str | None,
+    types_name: str = "embedding_types",
+    echoes_texts: bool = True,
 ) -> Parsed:
     """The request in known `fields`. Raises InvalidRequest."""
     fields = dict(fields)
@@ -106,7 +110,11 @@ def read_v2(
             input=input_name, dimension="output_dimension", embedding_types=types_name
         ),
     )
-    return Parsed(request=request, render=partial(_render_v2, request=request, types=types))
+    # Cohere has none for `inputs`.
+    texts = request.texts if echoes_texts and input_name == "texts" else ()
+    return Parsed(
+        request=request, render=partial(_render_v2, request=request, types=types, texts=texts)
+    )
 
 
 def parse_v1(body: bytes, scope: Scope) -> Parsed:
@@ -225,18 +233,26 @@ def _computed_types(types: Sequence[str]) -> tuple[EmbeddingType, ...]:
 
 
 def _render_v2(
-    embeddings: Embeddings, *, request: EmbeddingsRequest, types: Sequence[str]
+    embeddings: Embeddings,
+    *,
+    request: EmbeddingsRequest,
+    types: Sequence[str],
+    texts: Sequence[str],
 ) -> Response:
-    return _answer(embeddings, request, "2", "embeddings_by_type", _by_type(embeddings, types))
+    vectors = _by_type(embeddings, types)
+    return _answer(embeddings, request, "2", "embeddings_by_type", vectors, texts)
 
 
 def _render_v1(
     embeddings: Embeddings, *, request: EmbeddingsRequest, types: Sequence[str] | None
 ) -> Response:
     """Floats alone where no types were asked for."""
+    texts = request.texts
     if types is None:
-        return _answer(embeddings, request, "1", "embeddings_floats", embeddings.typed("float"))
-    return _answer(embeddings, request, "1", "embeddings_by_type", _by_type(embeddings, types))
+        vectors = embeddings.typed("float")
+        return _answer(embeddings, request, "1", "embeddings_floats", vectors, texts)
+    by_type = _by_type(embeddings, types)
+    return _answer(embeddings, request, "1", "embeddings_by_type", by_type, texts)
 
 
 def _by_type(embeddings: Embeddings, types: Sequence[str]) -> dict[str, Any]:
@@ -255,6 +271,7 @@ def _answer(
     version: str,
     response_type: str,
     vectors: object,
+    texts: Sequence[str],
 ) -> Response:
     meta: dict[str, object] = {
         "api_version": {"version": version},
@@ -266,8 +283,7 @@ def _answer(
         "id": embeddings.request_id,
         "response_type": response_type,
         "embeddings": vectors,
-        # Cohere has none for `inputs`.
-        "texts": request.texts if request.names.input == "texts" else (),
+        "texts": texts,
         "meta": meta,
     }
     return Response(body=print_json(answer), headers=answer_headers(embeddings))

@@ -102,10 +102,10 @@ async def refuse(
     ("texts", "words"),
     [
         (["a"] * 97, "97"),
-        (["a", "b" * 65_537], "[1]' must have at most 65536 characters, not 65537"),
+        (["a", "b" * 8_193], "[1]' must have at most 8192 characters, not 8193"),
         (["a", ""], "1"),
         (["a", "\0b"], "[1]' must not hold the character NUL"),
-        (["a" * 1_000_000], "[0]' must have at most 65536 characters, not 1000000"),
+        (["a" * 1_000_000], "[0]' must have at most 8192 characters, not 1000000"),
         ([], "at least one"),
         ([["a", "b"]], "[0]"),
         ({"a": "b"}, "not an object"),

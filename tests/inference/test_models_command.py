@@ -158,6 +158,16 @@ def test_remove_refuses_while_workers_serve_the_model(
     assert json.loads(models("list", "--json"))[0]["installed"] is False
 
 
+def test_other_weights_are_not_put_in_place_of_those_that_workers_serve(
+    model: Model, repository: Path, redis_client: Redis
+) -> None:
+    models("install", "small", "--from", str(repository))
+    announce_worker(redis_client, "own", "a", is_loaded=True)
+    with pytest.raises(CommandError, match="stop them first, or use --force"):
+        models("install", "small", "--from", str(repository))
+    assert "is installed" in models("install", "small", "--from", str(repository), "--force")
+
+
 def test_remove_refuses_when_nobody_knows_the_workers(
     model: Model, repository: Path, settings: Settings
 ) -> None:

@@ -63,6 +63,9 @@ class Command(BaseCommand):
         install.add_argument(
             "--from", dest="source", type=Path, metavar="FOLDER", help="instead of from the hub"
         )
+        install.add_argument(
+            "--force", action="store_true", help="in place of weights that workers serve"
+        )
         check = verbs.add_parser(
             "verify", help="hash the files again: are they as they were installed?"
         )
@@ -133,6 +136,9 @@ class Command(BaseCommand):
                 f"{model_command('remove', model.id)}, then install."
             )
             return
+        if model.manifest is not None and not options["force"]:
+            # What workers have in memory would be answered as if it were of the new weights.
+            _require_idle(model)
         try:
             if source is not None:
                 manifest = install_from_folder(model, source, timezone.now())
@@ -268,12 +274,11 @@ def _require_idle(model: Model) -> None:
     if workers is None:
         raise CommandError(
             "Redis cannot be reached, so nobody knows whether workers serve "
-            f"{model.id}. --force removes it nevertheless."
+            f"{model.id}. --force goes on nevertheless."
         )
     if serving := workers.get(model.id):
         raise CommandError(
-            f"{model.id} is served by workers ({len(serving)}): stop them first, or remove it with "
-            "--force."
+            f"{model.id} is served by workers ({len(serving)}): stop them first, or use --force."
         )
 
 
