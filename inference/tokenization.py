@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
+from threading import Event
 from typing import Literal
 
 import numpy as np
@@ -45,6 +46,10 @@ class TextTooLong(Exception):
         self.index = index
         self.tokens = tokens
         self.max_tokens = max_tokens
+
+
+class GivenUp(Exception):
+    """Nobody waits for the tokens any more."""
 
 
 class MaxTokensTooFew(Exception):
@@ -104,12 +109,13 @@ def tokenize_now(
     *,
     truncate: Truncate = "end",
     max_tokens: int | None = None,
+    given_up: Event | None = None,
 ) -> TokenBatch:
     """Token ids of `texts`, each with the model's prompt for `input_type` and special tokens.
 
     A text of more than `max_tokens` tokens, or than the model's context, is cut at its `truncate`
     until it has as many; prompt and special tokens stay. Raises TextTooLong where that is "none",
-    MaxTokensTooFew.
+    MaxTokensTooFew; and GivenUp soon after `given_up` is set.
     """
     tokenizer = load_tokenizer(model)
     before, after = model.prompt(input_type)
@@ -118,6 +124,8 @@ def tokenize_now(
     whole_lengths: list[int] = []
     cut: dict[int, str] = {}
     for group in _calls(texts):
+        if given_up is not None and given_up.is_set():
+            raise GivenUp
         prompted = [before + text + after for text in group]
         # Only the slower call finds the places of tokens in a text, which cutting it needs.
         is_long = max(map(len, group)) > LONG_CHARACTERS_A_TOKEN * limit
@@ -192,10 +200,21 @@ async def tokenize(
     max_tokens: int | None = None,
 ) -> TokenBatch:
     """`tokenize_now`, off the event loop when there is much to do (the tokenizer drops the GIL)."""
+    given_up = Event()
 
     def call() -> TokenBatch:
-        return tokenize_now(model, texts, input_type, truncate=truncate, max_tokens=max_tokens)
+        return tokenize_now(
+            model,
+            texts,
+            input_type,
+            truncate=truncate,
+            max_tokens=max_tokens,
+            given_up=given_up,
+        )
 
     if sum(map(len, texts)) <= INLINE_MAX_CHARACTERS:
         return call()
-    return await asyncio.get_running_loop().run_in_executor(_threads, call)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_threads, call)
+    finally:
+        given_up.set()  # a thread is not stopped by its caller's end

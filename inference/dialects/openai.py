@@ -52,7 +52,7 @@ PLUGIN = "heroku-cli-plugin-ai/"
 
 
 class _LargeBody(msgspec.Struct):
-    """The parameters with their types."""
+    """The parameters with their types; `user` may be anything."""
 
     model: str | None = None
     input: str | list[str | int | list[int]] | None = None
@@ -60,7 +60,6 @@ class _LargeBody(msgspec.Struct):
     encoding_format: str | None = None
     embedding_type: str | list[str] | None = None
     dimensions: int | None = None
-    user: str | None = None
     truncate: str | None = None
     max_tokens: int | None = None
     allow_untrained_dimensions: bool | None = None

@@ -1,7 +1,9 @@
 """Tokenisation: the model's own limit, whatever its tokenizer.json carries."""
 
+import asyncio
 import json
 import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -64,6 +66,20 @@ async def test_long_work_in_a_thread_gives_the_same_ids() -> None:
     texts = ["a few words here"] * (INLINE_MAX_CHARACTERS // 10)
     batch = await tokenize(MODEL, texts, "search_query")
     assert np.array_equal(batch.ids, tokenize_now(MODEL, texts, "search_query").ids)
+
+
+async def test_a_caller_that_is_gone_frees_its_thread_for_others() -> None:
+    """As many of them as may be, and more: each would take seconds."""
+    texts = ["." * 65_536] * 96
+    gone = [asyncio.create_task(tokenize(MODEL, texts, "search_query")) for _ in range(8)]
+    await asyncio.sleep(0.2)
+    for task in gone:
+        task.cancel()
+    started = time.perf_counter()
+    batch = await tokenize(MODEL, ["word " * 1_000], "search_query")
+    assert time.perf_counter() - started < 5.0
+    assert batch.lengths.tolist() == [256]
+    assert all(task.cancelled() for task in gone)
 
 
 def test_texts_of_several_calls_keep_their_order_and_their_cuts() -> None:

@@ -171,7 +171,7 @@ def test_unknown_parameters_are_ignored_where_the_request_says_so() -> None:
         (b'{"model":"m","input":"\\ud800"}', "not valid JSON"),
         (b'{"model":"m","input":"x","dimensions":NaN}', "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
-        (b'{"input":' + b"[" * 200_000, "not valid JSON"),
+        (b'{"input":' + b"[" * 9_000 + b" " * 200_000, "not valid JSON"),
     ],
 )
 def test_a_body_that_is_no_json_object_is_refused(body: bytes, words: str) -> None:
@@ -189,6 +189,8 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes, words: str) -> No
         (b'"a",' * 1_000_000, "at most 10000 strings"),
         (b'"\\\\",' * 1_000_000, "at most 10000 strings"),
         (b'"\\' * 1_000_000 + b'"', "not valid JSON"),
+        (b"[" * 1_000_000, "at most 10000 lists"),
+        (b"[]," * 900_000, "at most 10000 lists"),
     ],
 )
 def test_a_large_body_of_tiny_values_is_refused_before_they_are_made(
@@ -202,7 +204,8 @@ def test_a_large_body_of_tiny_values_is_refused_before_they_are_made(
 
 def test_a_large_body_is_read_like_a_small_one() -> None:
     texts = [f'a "quoted" text\\ with, commas {number} ' * 100 for number in range(96)]
-    assert parse(input=texts, user="anyone", dimensions=None).request.texts == tuple(texts)
+    for user in ("anyone", 7, ["x"]):
+        assert parse(input=texts, user=user, dimensions=None).request.texts == tuple(texts)
     assert refused(input=texts, dimension=3).field == "dimension"
     ignoring = parse(input=texts, dimension={"any": ["thing"]}, allow_ignored_params=True)
     assert ignoring.request.texts == tuple(texts)
