@@ -11,4 +11,4 @@ def _is_not_used() -> bool:
     return False
 
 
-transformers.utils.is_scipy_available = _is_not_used
+transformers.utils.is_scipy_available = _is_not_used  # type: ignore[attr-defined]

@@ -490,7 +490,6 @@ import django
 django.setup()
 import httpx
 from billing.metering import Ledger
-from config.celery import app
 from inference import idempotency
 from inference.asgi import InferenceApplication
 from inference.dispatch import Dispatcher
@@ -521,7 +520,7 @@ elif step == "recorded":
     Ledger.record = after(Ledger.record)
 
 async def main():
-    application = InferenceApplication(celery=app, otherwise=None)
+    application = InferenceApplication(otherwise=None)
     await application.start()
     transport = httpx.ASGITransport(app=application)
     async with httpx.AsyncClient(transport=transport, base_url="http://annex") as client:
@@ -602,7 +601,7 @@ async def test_a_request_that_outlasts_its_lease_does_not_replace_the_answer(
     transactional_db: None, redis: Redis
 ) -> None:
     """The first is overtaken while it computes; it is neither answered nor billed."""
-    attachment_id, writer = uuid.uuid4(), Ledger()
+    attachment_id, writer, limiter = uuid.uuid4(), Ledger(), Limiter(redis)
     overtaken = asyncio.Event()
 
     async def compute(keep: idempotency.Keep, text: bytes, wait: bool) -> Response:
@@ -618,7 +617,7 @@ async def test_a_request_that_outlasts_its_lease_does_not_replace_the_answer(
             claim(attachment_id, lease_s=lease_s),
             lambda keep: compute(keep, text, wait),
             limits=LIMITS,
-            limiter=Limiter(redis),
+            limiter=limiter,
             ledger=writer,
         )
 
@@ -631,6 +630,7 @@ async def test_a_request_that_outlasts_its_lease_does_not_replace_the_answer(
     assert (await run(b"third", lease_s=30.0, wait=False)).body == b"second"
     assert len(await ledger()) == 1
     await writer.close()
+    await limiter.close()
 
 
 async def test_a_large_answer_is_kept_whole_and_compressed(

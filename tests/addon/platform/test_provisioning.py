@@ -79,7 +79,7 @@ class TestWithOurOwnProvider:
         assert Attachment.objects.get().name == "INFERENCE"
 
     def test_a_plan_is_a_string_or_a_name_or_an_id(self, api: Api) -> None:
-        plan_id = str(Plan.objects.get().id)
+        plan_id = str(Plan.objects.get(slug="standard").id)
         for plan in (
             "heroku-inference",
             "heroku-inference:standard",
