@@ -18,6 +18,7 @@ from billing.metering import Ledger
 from billing.rate_limits import Limiter
 from config.asgi import application as annex
 from inference import embeddings, views
+from inference.dialects import openai
 from inference.dispatch import Dispatcher
 
 _log = Path(os.environ[LOG_VARIABLE] + ".web").open("ab", buffering=0)  # noqa: SIM115 - as long as the process
@@ -45,11 +46,11 @@ def _time(owner: Any, name: str, stage: str) -> None:
 
 _time(views, "authenticate", "authenticate")
 _time(views, "read_body", "read body")
-_time(views, "parse_embeddings_body", "parse")
-_time(embeddings, "_tokenize", "tokenise")
+_time(openai, "decode_fields", "parse")
+_time(embeddings, "tokenize_texts", "tokenise")
 _time(Limiter, "reserve", "reserve")
 _time(Dispatcher, "encode", "encode")
-_time(views, "_render", "render")
+_time(openai, "_render", "render")
 _time(Ledger, "record", "meter")
 
 
