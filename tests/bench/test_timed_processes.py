@@ -1,4 +1,4 @@
-"""The processes with clocks and without parts name functions of the product: that there are such."""
+"""The processes with clocks, and without parts, name functions of the product: there are such."""
 
 import os
 import subprocess
