@@ -71,9 +71,9 @@ def test_lines_are_printed_only_when_asked_for(
 
 
 def test_those_named_first_stop_before_the_rest(processes: Processes, tmp_path: Path) -> None:
-    script = (
-        "sh -c 'trap \"sleep $1; echo $0 stops; exit\" TERM; echo up; while :; do sleep 0.1; done'"
-    )
+    # `trap : TERM`: a signal that is sent again must not start the trap again.
+    stop = "trap : TERM; sleep $1; echo $0 stops; exit"
+    script = f"sh -c 'trap \"{stop}\" TERM; echo up; while :; do sleep 0.1; done'"
     for name, slow in (("gpu", 0), ("web", 1)):
         processes.start(name, f"{script} {name} {slow}", os.environ, tmp_path)
         while not processes.last_lines(name):
