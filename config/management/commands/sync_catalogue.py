@@ -2,12 +2,19 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from addon.platform.addon_services import register
 from addon.provider.manifest import own_manifest
 from billing.models import Plan
-from billing.plans import hide_plans_of_other_models, sync_plans
+from billing.plans import (
+    PriceChanged,
+    PriceTooLate,
+    SecondCurrency,
+    hide_plans_of_other_models,
+    sync_plans,
+)
+from billing.plans_file import InvalidPlans
 from inference.catalogue import ModelNotInstalled, UnknownModel, get_model, load_catalogue
 
 
@@ -18,7 +25,10 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        plans = sync_plans()
+        try:
+            plans = sync_plans()
+        except (InvalidPlans, PriceChanged, PriceTooLate, SecondCurrency) as error:
+            raise CommandError(str(error)) from None
         hidden = hide_plans_of_other_models(load_catalogue())
         manifest = own_manifest()
         register(manifest)

@@ -1,4 +1,4 @@
-"""The tables of billing: plans on sale, and the ledger of what was used."""
+"""Plans on sale, and what they cost."""
 
 import uuid
 
@@ -7,7 +7,7 @@ from django.db import models
 
 
 class Plan(models.Model):
-    """A price and limits of an add-on service, e.g. `heroku-inference:standard`."""
+    """What is sold of an add-on service, e.g. `heroku-inference:standard`, and its limits."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     service_name = models.CharField(max_length=100)
@@ -16,11 +16,13 @@ class Plan(models.Model):
     description = models.TextField(blank=True)
     is_default = models.BooleanField(default=False)
     is_visible = models.BooleanField(default=True)
-    price_cents = models.PositiveIntegerField(default=0, help_text="per month")
     is_metered = models.BooleanField(default=False)
     is_contract = models.BooleanField(default=False)
     requests_per_minute = models.PositiveIntegerField(help_text="per attachment and model")
     tokens_per_minute = models.PositiveIntegerField(help_text="per attachment and model")
+    concurrent_requests = models.PositiveIntegerField(
+        null=True, blank=True, help_text="at once, per attachment and model; empty: any number"
+    )
     model_id = models.CharField(max_length=200, blank=True, help_text="default embedding model")
     serves_all_models = models.BooleanField(
         default=True, help_text="every model by the model parameter, or its own only"
@@ -30,6 +32,9 @@ class Plan(models.Model):
         default="shared",
         validators=[RegexValidator(r"^[A-Za-z0-9_-]+\Z", "letters, digits, - and _")],
         help_text='the workers that serve it; "resource" gives each resource a pool of its own',
+    )
+    workers = models.PositiveIntegerField(
+        default=0, help_text="how many of a resource's own workers are paid for by the hour"
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -58,33 +63,39 @@ class Plan(models.Model):
         return f"{self.service_name}:{self.slug}"
 
 
-class UsageEvent(models.Model):
-    """One answered request: a row of the ledger.
+class Price(models.Model):
+    """What a plan costs from `active_from` on, until its next price is active.
 
-    Rows are only ever inserted; a database trigger refuses UPDATE and DELETE. Names are kept as
-    they were at the time, and nothing here points at a row that may go away.
+    Amounts are in micro-units of the currency (1 USD = 1,000,000). A row is never changed: a new
+    price is a new row.
     """
 
-    id = models.UUIDField(primary_key=True, help_text="uuid7, drawn before execution")
-    request_id = models.CharField(max_length=64)
-    resource_id = models.UUIDField(db_index=True)
-    attachment_id = models.UUIDField(db_index=True)
-    credential_id = models.UUIDField()
-    attachment_name = models.CharField(max_length=256)
-    app_name = models.CharField(max_length=64, blank=True)
-    plan_name = models.CharField(max_length=200)
-    model_id = models.CharField(max_length=200)
-    inputs = models.PositiveIntegerField(help_text="texts")
-    tokens = models.PositiveIntegerField(help_text="as limited, computed and billed")
-    requested_at = models.DateTimeField()
-    stored_at = models.DateTimeField(auto_now_add=True, db_index=True)
+    plan = models.ForeignKey(Plan, models.PROTECT, related_name="prices")
+    version = models.PositiveIntegerField(help_text="1, 2, … within the plan")
+    active_from = models.DateTimeField()
+    currency = models.CharField(max_length=3, default="usd")
+    monthly_microunits = models.BigIntegerField(default=0, help_text="prorated by the second")
+    worker_hour_microunits = models.BigIntegerField(default=0, help_text="prorated by the second")
+    token_prices = models.JSONField(
+        default=dict, help_text='micro-units per million text tokens, by model id; "*": the others'
+    )
+    image_token_prices = models.JSONField(
+        default=dict, help_text="the same for the tokens of images (pixels / 784)"
+    )
+    included_tokens = models.BigIntegerField(default=0, help_text="a month, prorated by the second")
+    created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
+            models.UniqueConstraint(fields=["plan", "version"], name="price_version_is_unique"),
+            models.UniqueConstraint(fields=["plan", "active_from"], name="price_start_is_unique"),
             models.CheckConstraint(
-                condition=models.Q(inputs__gt=0, tokens__gt=0), name="usage_event_is_not_empty"
+                condition=models.Q(
+                    monthly_microunits__gte=0, worker_hour_microunits__gte=0, included_tokens__gte=0
+                ),
+                name="price_is_not_negative",
             ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.tokens} tokens of {self.model_id} for {self.attachment_name}"
+        return f"{self.plan} v{self.version}"

@@ -1,0 +1,106 @@
+"""Subscriptions: which customer pays for which resource, on which plan since when."""
+
+import uuid
+from datetime import datetime
+
+from django.db import transaction
+
+from billing.models import Customer, Invoice, Plan, Subscription
+
+
+class NotSubscribed(Exception):
+    """The resource has no open subscription."""
+
+
+def subscribe(
+    *,
+    resource_id: uuid.UUID,
+    customer_id: uuid.UUID,
+    email: str,
+    name: str,
+    resource_name: str,
+    plan: Plan,
+    now: datetime,
+) -> Subscription:
+    """The customer pays for the resource from now on; idempotent.
+
+    A resource that has an open subscription keeps it, whoever pays and whatever the plan.
+    """
+    with transaction.atomic():
+        if (found := _lock(resource_id)) is not None:
+            return found
+        customer, _ = Customer.objects.update_or_create(
+            id=customer_id, defaults={"email": email, "name": name}
+        )
+        subscription, _ = Subscription.objects.get_or_create(
+            resource_id=resource_id,
+            end_at=None,
+            defaults={
+                "customer": customer,
+                "resource_name": resource_name,
+                "plan": plan,
+                "start_at": _not_invoiced_yet(customer.id, now),
+            },
+        )
+    return subscription
+
+
+def change_plan(resource_id: uuid.UUID, plan: Plan, now: datetime) -> Subscription:
+    """End the open subscription and start one of `plan` at the same instant; idempotent.
+
+    Raises NotSubscribed.
+    """
+    with transaction.atomic():
+        subscription = _lock(resource_id)
+        if subscription is None:
+            raise NotSubscribed(f"resource {resource_id} has no open subscription")
+        if subscription.plan_id == plan.id:
+            return subscription
+        at = _end_of(subscription, now)
+        if at == subscription.start_at:  # it was never in force
+            subscription.plan = plan
+            subscription.save(update_fields=["plan"])
+            return subscription
+        subscription.end_at = at
+        subscription.save(update_fields=["end_at"])
+        return Subscription.objects.create(
+            customer_id=subscription.customer_id,
+            resource_id=resource_id,
+            resource_name=subscription.resource_name,
+            plan=plan,
+            start_at=at,
+        )
+
+
+def end_subscription(resource_id: uuid.UUID, now: datetime) -> None:
+    """Nothing more is owed for the resource; idempotent."""
+    with transaction.atomic():
+        subscription = _lock(resource_id)
+        if subscription is not None:
+            subscription.end_at = _end_of(subscription, now)
+            subscription.save(update_fields=["end_at"])
+
+
+def find_customer_id(resource_id: uuid.UUID) -> uuid.UUID | None:
+    """Who pays for the resource now."""
+    found = Subscription.objects.filter(resource_id=resource_id, end_at=None)
+    return found.values_list("customer_id", flat=True).first()
+
+
+def _lock(resource_id: uuid.UUID) -> Subscription | None:
+    open_ones = Subscription.objects.select_for_update().filter(
+        resource_id=resource_id, end_at=None
+    )
+    return open_ones.first()
+
+
+def _end_of(subscription: Subscription, now: datetime) -> datetime:
+    """`now`, or the start if a clock says that it is earlier."""
+    return max(_not_invoiced_yet(subscription.customer_id, now), subscription.start_at)
+
+
+def _not_invoiced_yet(customer_id: uuid.UUID, now: datetime) -> datetime:
+    """`now`, or the end of what is invoiced if a clock that is slow says that it is earlier."""
+    final = Invoice.objects.filter(customer_id=customer_id, state=Invoice.State.FINAL)
+    ended_at = final.order_by("-period_end").values_list("period_end", flat=True).first()
+    return max(now, ended_at) if ended_at else now
