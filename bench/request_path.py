@@ -42,7 +42,9 @@ call_command("migrate", verbosity=0)
 call_command("sync_catalogue", verbosity=0)
 from addon.provider.provisioning import AttachmentRequest, ProvisionRequest, provision
 from billing.models import Plan
-Plan.objects.update(requests_per_minute=10**8, tokens_per_minute=10**9)
+Plan.objects.update(
+    requests_per_minute=10**8, tokens_per_minute=10**9, concurrent_requests=None
+)
 attachment = AttachmentRequest(id=uuid.uuid4(), name="EMBEDDING", app_name="shop")
 provisioned = provision(
     ProvisionRequest(

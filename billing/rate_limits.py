@@ -1,103 +1,84 @@
-"""Rate limits: requests and tokens a minute, reserved together in one atomic script.
+"""Rate limits: requests and tokens a minute, requests at once and spend, reserved together.
 
-A subject (an attachment's use of a model) has a log of what it was admitted to in the last 60
-seconds. A request is admitted only if it fits both limits, so no rolling 60-second window ever
-exceeds either; Redis's own clock is used, so the clocks of web processes do not matter. A request
-that fails gives its reservation back. Calls that wait at the same moment share a round trip.
+One atomic script takes all of what a request needs, or nothing. A subject (an attachment's use of a
+model) has a log of what it was admitted to in the last 60 seconds, so no rolling 60-second window
+ever exceeds a limit. Redis's own clock is used, so the clocks of web processes do not matter. What
+is reserved has a lease: after a crash it lapses by itself. A request that fails gives its
+reservation back; one that was metered settles it. Calls that wait at the same moment share a round
+trip, and all keys of a call are in one slot of a Redis Cluster.
 """
 
+import asyncio
+import logging
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
-from hashlib import sha1
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Literal, NoReturn, Self
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from billing.coalescing import Coalescer
-from billing.redis_connection import RedisConnection
+from billing.metrics import REFUSALS, RESERVATIONS, SHADOW_REFUSALS
+from billing.periods import Period, month_of
+from billing.prices import PICOUNITS_PER_MICROUNIT
+from billing.redis_connection import Command, RedisConnection
+from billing.reservation_scripts import DIGESTS, GIVE_BACK, READ_SPEND, RESERVE, SEED, SETTLE
+from billing.spend import ACCOUNT, LedgerSpend, Spend, app_scope, attachment_scope
+
+logger = logging.getLogger(__name__)
 
 WINDOW_S = 60
 ROUND_TRIP_MAX_CALLS = 64
 WAIT_MAX_S = 5.0
 ROUND_TRIP_TIMEOUT_S = 5.0
+# A request under way may end at any moment, so a client may ask soon.
+CONCURRENCY_RETRY_AFTER_S = 1.0
+# How long to read spend from the ledger anew while what is held changes.
+SEED_MAX_S = 5.0
+SEED_PAUSE_S = 0.01
 
-# KEYS: log (sorted set: "<reservation id>:<tokens>" by µs of admission), total (tokens in it)
-# ARGV: reservation id, tokens, requests per window, tokens per window, window in µs
-# Returns {admitted, used requests, used tokens, µs until it would fit, µs until the log is empty,
-#          1 if the requests bind / 2 if the tokens do}
-RESERVE = """
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local tokens, requests_limit, tokens_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local window = tonumber(ARGV[5])
-
-local function cost(member) return tonumber(string.match(member, ':(%d+)$')) end
-
-local used = tonumber(redis.call('GET', KEYS[2]) or '0')
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - window)) do
-    used = used - cost(member)
-end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
-redis.call('SET', KEYS[2], used, 'KEEPTTL')
-local count = redis.call('ZCARD', KEYS[1])
-if redis.call('ZSCORE', KEYS[1], ARGV[1] .. ':' .. ARGV[2]) then
-    return {1, count, used, 0, window, 0}
-end
-
-if count + 1 <= requests_limit and used + tokens <= tokens_limit then
-    redis.call('ZADD', KEYS[1], now, ARGV[1] .. ':' .. ARGV[2])
-    redis.call('SET', KEYS[2], used + tokens)
-    -- Both keys lapse in the same millisecond, so one never outlives the other.
-    redis.call('PEXPIREAT', KEYS[1], math.ceil((now + window) / 1000))
-    redis.call('PEXPIREAT', KEYS[2], math.ceil((now + window) / 1000))
-    return {1, count + 1, used + tokens, 0, window, 0}
-end
-
--- The request fits once enough of the oldest entries have left the window.
-local entries = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-local wait, binding, freed = 0, 1, 0
-for i = 1, #entries, 2 do
-    local fits_requests = count - (i + 1) / 2 + 1 <= requests_limit
-    freed = freed + cost(entries[i])
-    local fits_tokens = used - freed + tokens <= tokens_limit
-    wait = entries[i + 1] + window - now
-    if fits_requests and fits_tokens then break end
-    if fits_requests then binding = 2 end
-end
-if count + 1 <= requests_limit then binding = 2 end
-local newest = entries[#entries] or (now - window)
-return {0, count, used, wait, newest + window - now, binding}
-"""
-
-# KEYS: log, total. ARGV: "<reservation id>:<tokens>", tokens
-GIVE_BACK = """
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
-    redis.call('DECRBY', KEYS[2], ARGV[2])
-    return 1
-end
-return 0
-"""
+Limit = Literal["requests", "tokens", "concurrent requests"]
+LIMITS: tuple[Limit, ...] = ("requests", "tokens", "concurrent requests")
+# As the name of a limit, where a cap binds.
+SPEND = "spend"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What one subject may do in any 60 seconds."""
+    """What one subject may do in any 60 seconds, and at once. A shadow's refuse nothing."""
 
     requests: int
     tokens: int
+    concurrent: int | None = None
+    is_shadow: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cap:
+    """What may be spent in a month; `scope` is attachment, app or account."""
+
+    scope: str
+    scope_id: str
+    limit_microunits: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """How a subject stands with its limits at one moment; durations in seconds."""
+    """How a subject stands with its limits at `asked_at`, unix seconds of Redis's clock;
+    durations in seconds. `shadow` names the limit that would have refused the request."""
 
     limits: Limits
     used_requests: int
     used_tokens: int
+    used_concurrent: int = 0
     reset_s: float
+    asked_at: float
+    shadow: str | None = None
 
     @property
     def remaining_requests(self) -> int:
@@ -110,11 +91,31 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
-    """One request and its tokens, out of the limits of `subject`. `id` is unique to the request."""
+    """One request, its tokens and its cost. `id` is unique to the request; the subject is the
+    attachment's use of the model. Its lease must outlast the request's metering."""
 
     id: uuid.UUID
-    subject: str
+    customer_id: uuid.UUID
+    attachment_id: uuid.UUID
+    model_id: str
+    app_name: str = ""
     tokens: int
+    cost_picounits: int = 0
+    lease_s: float
+
+    @property
+    def subject(self) -> str:
+        return f"{self.attachment_id}:{self.model_id}"
+
+    @property
+    def log_entry(self) -> str:
+        return f"{self.id}:{self.tokens}"
+
+    @property
+    def hold(self) -> str:
+        if not self.cost_picounits:
+            return ""
+        return f"{self.id}:{self.cost_picounits}:{self.attachment_id}:{self.app_name}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,13 +127,17 @@ class Reservation:
 
 
 class RateLimitExceeded(Exception):
-    """The request does not fit now; it will in `retry_after_s`, if nothing else is admitted."""
+    """The request does not fit now; it will in `retry_after_s`, if nothing else is admitted.
+
+    That is a guess where too many requests are under way: one of them must end first.
+    """
 
     def __init__(
-        self, limit: Literal["requests", "tokens"], *, standing: Standing, retry_after_s: float
+        self, limit: Limit, *, asked: int, standing: Standing, retry_after_s: float
     ) -> None:
-        super().__init__(f"{limit} per minute")
+        super().__init__(limit)
         self.limit = limit
+        self.asked = asked
         self.standing = standing
         self.retry_after_s = retry_after_s
 
@@ -146,10 +151,41 @@ class RequestExceedsLimit(Exception):
         self.limits = limits
 
 
-class Limiter:
-    """The limits kept in one Redis, for the event loop of one process."""
+class SpendCapReached(Exception):
+    """With the request's cost, more would be spent in the month than the cap allows."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(
+        self,
+        cap: Cap,
+        *,
+        spent_picounits: int,
+        asked_picounits: int,
+        resets_at: datetime,
+        standing: Standing,
+    ) -> None:
+        super().__init__(f"{cap.scope} {cap.scope_id}")
+        self.cap = cap
+        self.spent_picounits = spent_picounits
+        self.asked_picounits = asked_picounits
+        self.resets_at = resets_at
+        self.standing = standing
+
+
+class LimiterUnavailable(Exception):
+    """The limits cannot be checked, so nothing is admitted."""
+
+
+ReadLedger = Callable[[uuid.UUID, Period, Collection[uuid.UUID]], Awaitable[LedgerSpend]]
+
+
+class Limiter:
+    """The limits kept in one Redis, for the event loop of one process.
+
+    `read_ledger` is asked, as `spend_in_ledger` is, where Redis does not know what was spent.
+    """
+
+    def __init__(self, redis: Redis, *, read_ledger: ReadLedger) -> None:
+        self._read_ledger = read_ledger
         self._connection = RedisConnection(redis)
         self._calls = Coalescer(
             self._call_together,
@@ -157,36 +193,30 @@ class Limiter:
             max_wait_s=WAIT_MAX_S,
             refusal=lambda: RedisTimeoutError("Redis does not answer"),
         )
+        self._seeding: dict[uuid.UUID, asyncio.Task[None]] = {}
 
-    async def reserve(self, share: Share, limits: Limits) -> Reservation:
-        """Reserve the share's request and its tokens, both or neither. Repeating it changes
-        nothing.
+    async def reserve(self, share: Share, limits: Limits, caps: Sequence[Cap] = ()) -> Reservation:
+        """Reserve all that the share needs, or nothing. Repeating it changes nothing.
 
-        Raises RateLimitExceeded, RequestExceedsLimit where it could never fit, or RedisError, after
-        which the share may be held.
+        Raises RateLimitExceeded, SpendCapReached, RequestExceedsLimit where it could never fit, or
+        LimiterUnavailable or RedisError, after which the share may be held.
         """
-        if share.tokens > limits.tokens:
-            raise RequestExceedsLimit(tokens=share.tokens, limits=limits)
-        admitted, requests, used, wait_us, reset_us, binding = await self._calls.submit(
-            _Call(
-                script=RESERVE,
-                keys=_keys(share.subject),
-                arguments=(
-                    *(str(share.id), share.tokens),
-                    *(limits.requests, limits.tokens, WINDOW_S * 1_000_000),
-                ),
-            )
-        )
-        standing = Standing(
-            limits=limits, used_requests=requests, used_tokens=used, reset_s=reset_us / 1e6
-        )
-        if not admitted:
-            raise RateLimitExceeded(
-                "requests" if binding == 1 else "tokens",
-                standing=standing,
-                retry_after_s=wait_us / 1e6,
-            )
-        return Reservation(share=share, standing=standing)
+        check_size(share, limits)
+        caps = caps if share.cost_picounits else ()
+        call = _reserve(share, limits, caps)
+        loop = asyncio.get_running_loop()
+        seed_until = loop.time() + SEED_MAX_S
+        while (reply := await self._calls.submit(call))[0] == _UNSEEDED:
+            if loop.time() > seed_until:
+                raise LimiterUnavailable("spend cannot be read from the ledger")
+            await self._seed_once(share.customer_id, reply)
+        return _admitted(reply, share, limits, caps)
+
+    def settle(self, share: Share) -> None:
+        """End the lease of a share whose usage is in the ledger. Nobody waits for it: what is not
+        settled lapses, and is then read from the ledger."""
+        settled = self._calls.submit(_run(SETTLE, _keys(share)[2:], str(share.id), share.hold))
+        settled.add_done_callback(_log_failure)
 
     async def give_back(self, share: Share) -> bool:
         """Return a share that was reserved, or may have been. False when it was not held.
@@ -194,51 +224,232 @@ class Limiter:
         It never overtakes the reservation: calls reach Redis in the order in which they were made.
         """
         returned = await self._calls.submit(
-            _Call(
-                script=GIVE_BACK,
-                keys=_keys(share.subject),
-                arguments=(f"{share.id}:{share.tokens}", share.tokens),
+            _run(
+                GIVE_BACK,
+                _keys(share),
+                share.log_entry,
+                str(share.id),
+                share.tokens,
+                -share.cost_picounits,
+                share.hold,
+                *_fields(share),
             )
         )
         return bool(returned)
 
+    async def read_spend(self, customer_id: uuid.UUID) -> Spend | None:
+        """What is counted as spent; None where nothing is, until a request asks."""
+        fields, holds = await self._calls.submit(_run(READ_SPEND, _spend_keys(customer_id)))
+        values = {
+            name.decode(): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)
+        }
+        if not values:
+            return None
+        until = datetime.fromtimestamp(values.pop("until") / 1e6, UTC)
+        return Spend(until=until, picounits=values, held=_sum_up(map(_Hold.read, holds)))
+
+    async def forget_spend(self, customer_id: uuid.UUID) -> None:
+        """Have spend read from the ledger again, by the next request."""
+        await self._calls.submit(("DEL", *_spend_keys(customer_id)[:1]))
+
     async def close(self) -> None:
-        """Disconnect. A later call would connect again."""
+        """Disconnect, once what was settled is sent. A later call would connect again."""
+        await self._calls.drain()
         await self._connection.close()
 
-    async def _call_together(self, calls: list["_Call"]) -> list[Any]:
+    async def _seed_once(self, customer_id: uuid.UUID, reply: list[Any]) -> None:
+        """One of those who wait for the customer's spend reads it, for all of them."""
+        if customer_id not in self._seeding:
+            task = asyncio.create_task(self._seed(customer_id, reply))
+            task.add_done_callback(partial(self._seeded, customer_id))
+            self._seeding[customer_id] = task
+        await asyncio.shield(self._seeding[customer_id])
+
+    def _seeded(self, customer_id: uuid.UUID, task: asyncio.Task[None]) -> None:
+        del self._seeding[customer_id]
+        if not task.cancelled():
+            task.exception()  # those who wait are told, if any are left
+
+    async def _seed(self, customer_id: uuid.UUID, reply: list[Any]) -> None:
+        """Tell Redis what the ledger says. Nothing where a hold changed meanwhile: its event may
+        be stored since."""
+        _, now_us, members = reply
+        holds = [_Hold.read(member) for member in members]
+        period = month_of(datetime.fromtimestamp(now_us / 1e6, UTC))
+        ledger = await self._read_ledger(customer_id, period, [hold.id for hold in holds])
+        stored = [hold.member for hold in holds if hold.id in ledger.stored]
+        missing = [hold for hold in holds if hold.id not in ledger.stored]
+        spent = _sum_up(missing)
+        spent.update(ledger.picounits)
+        is_seeded = await self._calls.submit(
+            _run(
+                SEED,
+                _spend_keys(customer_id),
+                int(period.end_at.timestamp()) * 1_000_000,
+                len(stored),
+                *stored,
+                len(missing),
+                *(hold.member for hold in missing),
+                *(part for field in spent.items() for part in field),
+            )
+        )
+        if not is_seeded:
+            await asyncio.sleep(SEED_PAUSE_S)
+
+    async def _call_together(self, calls: list[Command]) -> list[Any]:
         """One outcome a call, in one round trip; more only when Redis does not know the scripts."""
-        outcomes = await self._evaluate(calls)
+        outcomes = await self._connection.call(*calls, timeout_s=ROUND_TRIP_TIMEOUT_S)
         if any(isinstance(outcome, NoScriptError) for outcome in outcomes):
-            loads = [("SCRIPT", "LOAD", script) for script in (RESERVE, GIVE_BACK)]
+            loads = [("SCRIPT", "LOAD", script) for script in DIGESTS]
             await self._connection.call(*loads, timeout_s=ROUND_TRIP_TIMEOUT_S)
-            # Both change nothing when they are repeated.
-            outcomes = await self._evaluate(calls)
+            # Repeating them does no harm.
+            outcomes = await self._connection.call(*calls, timeout_s=ROUND_TRIP_TIMEOUT_S)
         return outcomes
 
-    async def _evaluate(self, calls: Sequence["_Call"]) -> list[Any]:
-        commands = [
-            ("EVALSHA", _DIGESTS[call.script], len(call.keys), *call.keys, *call.arguments)
-            for call in calls
-        ]
-        return await self._connection.call(*commands, timeout_s=ROUND_TRIP_TIMEOUT_S)
+
+def check_size(share: Share, limits: Limits) -> None:
+    """Raises RequestExceedsLimit."""
+    if share.tokens > limits.tokens and not limits.is_shadow:
+        raise RequestExceedsLimit(tokens=share.tokens, limits=limits)
 
 
-_DIGESTS = {
-    script: sha1(script.encode(), usedforsecurity=False).hexdigest()
-    for script in (RESERVE, GIVE_BACK)
-}
+_UNSEEDED = -1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Call:
-    """One script on one subject's keys."""
+class _Hold:
+    """A member of the holds."""
 
-    script: str
-    keys: tuple[str, str]
-    arguments: tuple[str | int, ...]
+    member: bytes
+    id: uuid.UUID
+    picounits: int
+    attachment_id: str
+    app_name: str
+
+    @classmethod
+    def read(cls, member: bytes) -> Self:
+        id_, picounits, attachment_id, app_name = member.decode().split(":", 3)
+        return cls(
+            member=member,
+            id=uuid.UUID(id_),
+            picounits=int(picounits),
+            attachment_id=attachment_id,
+            app_name=app_name,
+        )
 
 
-def _keys(subject: str) -> tuple[str, str]:
-    # The braces keep both keys in one slot of a Redis Cluster.
-    return f"limits:{{{subject}}}:log", f"limits:{{{subject}}}:tokens"
+def _sum_up(holds: Iterable[_Hold]) -> Counter[str]:
+    """The holds' picounits by scope."""
+    summed: Counter[str] = Counter()
+    for hold in holds:
+        for scope in (ACCOUNT, app_scope(hold.app_name), attachment_scope(hold.attachment_id)):
+            summed[scope] += hold.picounits
+    return summed
+
+
+def _reserve(share: Share, limits: Limits, caps: Sequence[Cap]) -> Command:
+    rooms: list[str | int] = []
+    for cap in caps:
+        limit = cap.limit_microunits * PICOUNITS_PER_MICROUNIT
+        rooms += (_scope(cap), limit - share.cost_picounits)
+    return _run(
+        RESERVE,
+        _keys(share),
+        share.log_entry,
+        str(share.id),
+        share.tokens,
+        WINDOW_S * 1_000_000,
+        limits.requests,
+        limits.tokens,
+        -1 if limits.concurrent is None else limits.concurrent,
+        round(share.lease_s * 1e6),
+        "shadow" if limits.is_shadow else "",
+        share.cost_picounits,
+        share.hold,
+        *_fields(share),
+        *rooms,
+    )
+
+
+def _admitted(reply: list[Any], share: Share, limits: Limits, caps: Sequence[Cap]) -> Reservation:
+    """What the script says. Raises RateLimitExceeded, SpendCapReached."""
+    is_admitted, now_us, requests, tokens, running, reset_us, binding, wait_us, spent = reply
+    standing = Standing(
+        limits=limits,
+        used_requests=requests,
+        used_tokens=tokens,
+        used_concurrent=running,
+        reset_s=reset_us / 1e6,
+        asked_at=now_us / 1e6,
+    )
+    if is_admitted:
+        RESERVATIONS.inc()
+    if not binding:
+        return Reservation(share=share, standing=standing)
+    limit = LIMITS[binding - 1] if binding <= len(LIMITS) else SPEND
+    if not is_admitted:
+        REFUSALS.labels(limit).inc()
+        _refuse(share, caps, standing, binding=binding, wait_s=wait_us / 1e6, spent=spent)
+    SHADOW_REFUSALS.labels(limit).inc()
+    logger.info("%s: a shadow limit would refuse %s: %s", share.subject, share.id, limit)
+    return Reservation(share=share, standing=replace(standing, shadow=limit))
+
+
+def _refuse(
+    share: Share,
+    caps: Sequence[Cap],
+    standing: Standing,
+    *,
+    binding: int,
+    wait_s: float,
+    spent: bytes,
+) -> NoReturn:
+    if binding > len(LIMITS):
+        now = datetime.fromtimestamp(standing.asked_at, UTC)
+        raise SpendCapReached(
+            caps[binding - len(LIMITS) - 1],
+            spent_picounits=int(spent),
+            asked_picounits=share.cost_picounits,
+            resets_at=month_of(now).end_at,
+            standing=standing,
+        )
+    limit = LIMITS[binding - 1]
+    if limit == "concurrent requests":
+        wait_s = CONCURRENCY_RETRY_AFTER_S
+    raise RateLimitExceeded(
+        limit,
+        asked=share.tokens if limit == "tokens" else 1,
+        standing=standing,
+        retry_after_s=wait_s if standing.limits.requests else WINDOW_S,
+    )
+
+
+def _run(script: str, keys: tuple[str, ...], *arguments: str | bytes | int) -> Command:
+    return ("EVALSHA", DIGESTS[script], len(keys), *keys, *arguments)
+
+
+def _keys(share: Share) -> tuple[str, ...]:
+    # The braces keep all keys of a customer in one slot of a Redis Cluster.
+    subject = f"limits:{{{share.customer_id}}}:{share.subject}"
+    return (
+        *(f"{subject}:log", f"{subject}:tokens", f"{subject}:leases"),
+        *_spend_keys(share.customer_id),
+    )
+
+
+def _spend_keys(customer_id: uuid.UUID) -> tuple[str, ...]:
+    return f"limits:{{{customer_id}}}:spend", f"limits:{{{customer_id}}}:holds"
+
+
+def _fields(share: Share) -> tuple[str, ...]:
+    """Those of the spend hash that the share's cost counts in, besides the account's."""
+    return app_scope(share.app_name), attachment_scope(share.attachment_id)
+
+
+def _scope(cap: Cap) -> str:
+    return ACCOUNT if cap.scope == ACCOUNT else f"{cap.scope}:{cap.scope_id}"
+
+
+def _log_failure(settled: "asyncio.Future[Any]") -> None:
+    if not settled.cancelled() and isinstance(error := settled.exception(), RedisError):
+        logger.warning("a reservation could not be settled (%r); it lapses by itself", error)

@@ -1,17 +1,26 @@
 """The ASGI application of the inference routes; all other requests go on to Django."""
 
+import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import replace
 from urllib.parse import quote
 
 from django.conf import settings
+from django.db import Error as DatabaseError
 from redis.asyncio import BlockingConnectionPool, Redis
+from uuid_utils.compat import uuid7
 
+from billing.exports import enabled_destinations
+from billing.local_share import FailoverLimiter
 from billing.metering import Ledger
-from billing.rate_limits import Limiter
+from billing.periods import Period
+from billing.rate_limits import LimiterUnavailable
+from billing.spend import LedgerSpend, spend_in_ledger
 from inference.catalogue import installed_models
+from inference.database import run_in_database_thread
 from inference.dispatch import Dispatcher
 from inference.errors import describe
 from inference.http import ASGIApplication, Receive, Response, Scope, Send
@@ -24,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 REDIS_CONNECTIONS = 32
 REDIS_POOL_TIMEOUT_S = 10
+READ_LEDGER_TIMEOUT_S = 5.0
+# Load balancers, SageMaker and Prometheus ask for these all day.
+QUIET = ("/healthz", "/ping", "/metrics")
 
 
 class InferenceApplication:
@@ -32,7 +44,7 @@ class InferenceApplication:
     def __init__(self, *, otherwise: ASGIApplication) -> None:
         self._otherwise = otherwise
         self._redis: Redis
-        self._limiter: Limiter
+        self._limiter: FailoverLimiter
         self._dispatcher: Dispatcher
         self._upstreams: Upstreams
         self._ledger: Ledger
@@ -52,8 +64,13 @@ class InferenceApplication:
             settings.REDIS_URL, max_connections=REDIS_CONNECTIONS, timeout=REDIS_POOL_TIMEOUT_S
         )
         self._redis = Redis(connection_pool=pool)
-        self._limiter = Limiter(self._redis)
-        self._ledger = Ledger()
+        self._limiter = FailoverLimiter(
+            self._redis,
+            read_ledger=_read_ledger,
+            processes=settings.LIMITS_PROCESSES,
+            local_share_s=settings.LIMITS_LOCAL_SHARE_S,
+        )
+        self._ledger = Ledger(enabled_destinations())
         self._dispatcher = Dispatcher(redis=self._redis)
         self._dispatcher.start()
         self._upstreams = Upstreams()
@@ -78,18 +95,17 @@ class InferenceApplication:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        request_id = str(uuid.uuid4())
+        request_id = uuid7()
         response = await self._respond(request_id, scope, receive)
         elapsed_ms = (time.perf_counter() - started) * 1000
         headers = {
             **response.headers,
-            "x-request-id": request_id,
+            "x-request-id": str(request_id),
             "openai-processing-ms": f"{elapsed_ms:.0f}",
         }
         await Response(status=response.status, body=response.body, headers=headers).send(send)
-        # Load balancers and SageMaker ask for these all day.
         logger.log(
-            logging.DEBUG if scope["path"] in ("/healthz", "/ping") else logging.INFO,
+            logging.DEBUG if scope["path"] in QUIET else logging.INFO,
             "request %s: %s %s %d in %.1f ms",
             request_id,
             scope["method"],
@@ -98,7 +114,7 @@ class InferenceApplication:
             elapsed_ms,
         )
 
-    async def _respond(self, request_id: str, scope: Scope, receive: Receive) -> Response:
+    async def _respond(self, request_id: uuid.UUID, scope: Scope, receive: Receive) -> Response:
         dialect = dialect_of(scope["path"])
         try:
             match = get_route(scope["path"])
@@ -123,4 +139,15 @@ class InferenceApplication:
             elif failure.status > 500:
                 cause = error.__cause__ or error
                 logger.warning("request %s refused: %s (%r)", request_id, error, cause)
-            return dialect.render_failure(failure, request_id)
+            return dialect.render_failure(failure, str(request_id))
+
+
+async def _read_ledger(
+    customer_id: uuid.UUID, period: Period, asked: Collection[uuid.UUID]
+) -> LedgerSpend:
+    """As `spend_in_ledger`. Raises LimiterUnavailable."""
+    try:
+        async with asyncio.timeout(READ_LEDGER_TIMEOUT_S):
+            return await run_in_database_thread(spend_in_ledger, customer_id, period, asked)
+    except (DatabaseError, TimeoutError) as error:
+        raise LimiterUnavailable("the ledger cannot be read") from error

@@ -1,20 +1,28 @@
 """Authentication: the bearer key of a request to the attachment that it belongs to.
 
 Looked-up keys are remembered for KEY_CACHE_S seconds, so a revoked key is refused within that time
-in every web process. Keys that are not known are never remembered.
+in every web process, and other limits and caps hold. Keys that are not known are never remembered.
 """
 
 import asyncio
 import time
+import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import Error as DatabaseError
+from django.db import connection
 
 from addon.provider.credentials import Identity, find_identity
+from billing.limits import effective_limits, find_caps, find_overrides
+from billing.models import LimitOverride, Plan
 from billing.plans import find_plan, worker_pool
-from billing.rate_limits import Limits
+from billing.prices import PriceVersion, price_at, prices_of
+from billing.rate_limits import Cap, Limits
+from billing.subscriptions import find_customer_id
+from inference.catalogue import load_catalogue
 from inference.database import run_in_database_thread
 
 CACHE_MAX_KEYS = 10_000
@@ -34,21 +42,60 @@ class KeysUnavailable(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A plan with its prices, as PostgreSQL had them at `read_at` by its clock, `read_s` by our
+    monotonic one."""
+
+    plan: Plan
+    prices: tuple[PriceVersion, ...]
+    read_at: datetime
+    read_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Who is asking, and what they may do."""
+    """Who is asking, who pays, and what they may do."""
 
     identity: Identity
-    limits: Limits
-    pool: str  # of the workers that compute for it
-    model_id: str  # what config vars say, and what answers where a request names none
-    serves_all_models: bool
+    customer_id: uuid.UUID
+    offer: Offer
+    overrides: tuple[LimitOverride, ...]
+    caps: tuple[Cap, ...]
 
     @property
     def plan_name(self) -> str:
-        return f"{self.identity.service_name}:{self.identity.plan_slug}"
+        return self.offer.plan.name
+
+    @property
+    def pool(self) -> str:
+        """Of the workers that compute for it."""
+        return worker_pool(self.offer.plan, self.identity.resource_id)
+
+    @property
+    def model_id(self) -> str:
+        """What config vars say, and what answers where a request names none."""
+        return self.offer.plan.model_id
+
+    @property
+    def serves_all_models(self) -> bool:
+        return self.offer.plan.serves_all_models
+
+    def now(self) -> datetime:
+        """By PostgreSQL's clock, so that this host's does not decide what a request costs."""
+        return self.offer.read_at + timedelta(seconds=time.monotonic() - self.offer.read_s)
+
+    def price(self, at: datetime) -> PriceVersion:
+        """The version of the plan's price at that time. Raises PlanHasNoPrice."""
+        return price_at(self.offer.prices, at)
+
+    def limits_for(self, model_id: str) -> Limits:
+        model = load_catalogue().get(model_id)
+        defaults = (self.offer.plan,) if model is None else (model, self.offer.plan)
+        return effective_limits(model_id, self.overrides, *defaults)
 
 
 _cache: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
+_offers: dict[tuple[str, str], Offer] = {}
 
 
 async def authenticate(authorization: str | None) -> Caller:
@@ -80,15 +127,31 @@ def _find_caller(key: str) -> Caller | None:
     identity = find_identity(key)
     if identity is None:
         return None
-    plan = find_plan(identity.service_name, identity.plan_slug)
-    if plan is None:
+    offer = _find_offer(identity.service_name, identity.plan_slug)
+    if offer is None:
         return None
-    limits = Limits(requests=plan.requests_per_minute, tokens=plan.tokens_per_minute)
-    pool = worker_pool(plan, identity.resource_id)
+    customer_id = find_customer_id(identity.resource_id) or identity.resource_id
     return Caller(
         identity=identity,
-        limits=limits,
-        pool=pool,
-        model_id=plan.model_id,
-        serves_all_models=plan.serves_all_models,
+        customer_id=customer_id,
+        offer=offer,
+        overrides=find_overrides(identity.attachment_id, customer_id),
+        caps=find_caps(customer_id, identity.app_name, identity.attachment_id),
     )
+
+
+def _find_offer(service_name: str, slug: str) -> Offer | None:
+    """Remembered as long as keys are, for all keys together: there are few plans."""
+    known = _offers.get((service_name, slug))
+    if known is not None and time.monotonic() - known.read_s < settings.KEY_CACHE_S:
+        return known
+    plan = find_plan(service_name, slug)
+    if plan is None:
+        return None
+    prices = prices_of(plan)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        (read_at,) = cursor.fetchone()
+    offer = Offer(plan=plan, prices=prices, read_at=read_at, read_s=time.monotonic())
+    _offers[service_name, slug] = offer
+    return offer

@@ -48,7 +48,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     package: str | None = None
     folder: str | None = None
     sha256: str | None = None
-    price_microdollars: Annotated[int, msgspec.Meta(ge=0)] = 0
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    concurrent_requests: Count | None = None
     upstream: Upstream | None = None
 
     def __post_init__(self) -> None:

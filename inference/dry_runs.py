@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from uuid_utils.compat import uuid7
 
+from billing.prices import PICOUNITS_PER_MICROUNIT, PriceVersion
 from billing.rate_limits import Limiter, Share, Standing
 from inference.authentication import Caller
 from inference.catalogue import Model
 from inference.embedding_requests import EmbeddingsRequest, check_texts
-from inference.embeddings import find_model, reserved, tokenize_texts
+from inference.embeddings import find_model, lease_s, reserved, tokenize_texts
 from inference.tokenization import TokenBatch
 
 # What stands where requests have their model's id, so that dry runs take nothing from those.
@@ -26,10 +27,17 @@ class DryRun:
     model: Model
     tokens: TokenBatch
     standing: Standing
+    price: PriceVersion
 
     @property
-    def cost_microdollars(self) -> float:
-        return self.tokens.token_count * self.model.price_microdollars / 1_000_000
+    def token_price(self) -> int:
+        """Micro-units of the price's currency per million tokens."""
+        return self.price.token_price(self.model.id)
+
+    @property
+    def cost_microunits(self) -> float:
+        cost = self.price.cost_picounits(self.model.id, text_tokens=self.tokens.token_count)
+        return cost / PICOUNITS_PER_MICROUNIT
 
     def rows(self) -> Iterator[NDArray[np.int32]]:
         """The token ids of each text, as they would be computed."""
@@ -47,7 +55,16 @@ async def dry_run(
     """
     model = find_model(request.model_id, caller)
     check_texts(model, request)
-    share = Share(id=uuid7(), subject=f"{caller.identity.attachment_id}:{USE}", tokens=0)
-    async with reserved(limiter, share, caller.limits) as reservation:
+    price = caller.price(caller.now())
+    price.token_price(model.id)  # or it has none
+    share = Share(
+        id=uuid7(),
+        customer_id=caller.customer_id,
+        attachment_id=caller.identity.attachment_id,
+        model_id=USE,
+        tokens=0,
+        lease_s=lease_s(deadline_at),
+    )
+    async with reserved(limiter, share, caller.limits_for(model.id)) as reservation:
         batch = await tokenize_texts(model, request, deadline_at)
-    return DryRun(model=model, tokens=batch, standing=reservation.standing)
+    return DryRun(model=model, tokens=batch, standing=reservation.standing, price=price)

@@ -3,29 +3,31 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from redis.exceptions import RedisError
-from uuid_utils.compat import uuid7
 
 from billing.metering import Ledger, Usage, UsageNotRecorded
 from billing.rate_limits import (
+    Cap,
     Limiter,
     Limits,
     RateLimitExceeded,
     RequestExceedsLimit,
     Reservation,
     Share,
+    SpendCapReached,
     Standing,
 )
 from inference.authentication import Caller
 from inference.calibration import Calibration, find_calibration
+from inference.cap_alerts import tell_of_refusal
 from inference.catalogue import Model, get_model
 from inference.dispatch import Dispatcher, WorkerUnavailable
 from inference.embedding_requests import (
@@ -45,6 +47,9 @@ from inference.upstream.upstreams import Upstreams
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
+
+# A request may take longer than its deadline by what the database may take at its end.
+LEASE_MARGIN_S = 15.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,10 +101,6 @@ class ModelNotInPlan(Exception):
         self.caller = caller
 
 
-class LimiterUnavailable(Exception):
-    """The rate limits cannot be checked, so nothing is admitted."""
-
-
 class LedgerUnavailable(Exception):
     """The usage cannot be recorded, so the answer is not given."""
 
@@ -108,7 +109,7 @@ async def create_embeddings(
     request: EmbeddingsRequest,
     caller: Caller,
     *,
-    request_id: str,
+    request_id: uuid.UUID,
     deadline_at: float,
     limiter: Limiter,
     dispatcher: Dispatcher,
@@ -119,22 +120,29 @@ async def create_embeddings(
 ) -> R:
     """Vectors for the request's texts, reserved before and metered after they are computed.
 
-    `deadline_at` is in unix seconds. `render` makes the answer before it is metered, so that a
-    failure to make it is not billed either; `keep` stores it with its usage, for a repeat. Whatever
-    is raised, nothing is billed and the reservation is given back; inference/errors.py lists it
-    all.
+    `request_id` is a uuid7, and that of the usage event. `deadline_at` is in unix seconds. `render`
+    makes the answer before it is metered, so that a failure to make it is not billed either; `keep`
+    stores it with its usage, for a repeat. Whatever is raised, nothing is billed and the
+    reservation is given back; inference/errors.py lists it all.
     """
-    usage_id, requested_at = uuid7(), datetime.now(UTC)
+    requested_at = caller.now()
+    price = caller.price(requested_at)
     model = find_model(request.model_id, caller)
     check_texts(model, request)
+    price.token_price(model.id)  # or it has none
     space = _find_space(model, request)
     batch = await tokenize_texts(model, request, deadline_at)
     share = Share(
-        id=usage_id,
-        subject=f"{caller.identity.attachment_id}:{model.id}",
+        id=request_id,
+        customer_id=caller.customer_id,
+        attachment_id=caller.identity.attachment_id,
+        model_id=model.id,
+        app_name=caller.identity.app_name,
         tokens=batch.token_count,
+        cost_picounits=price.cost_picounits(model.id, text_tokens=batch.token_count),
+        lease_s=lease_s(deadline_at),
     )
-    async with reserved(limiter, share, caller.limits) as reservation:
+    async with reserved(limiter, share, caller.limits_for(model.id), caller.caps) as reservation:
         flow_id = str(caller.identity.attachment_id)
         if model.upstream is None:
             vectors = await dispatcher.encode(
@@ -151,7 +159,7 @@ async def create_embeddings(
                 deadline_at=deadline_at,
             )
         embeddings = Embeddings(
-            request_id=request_id,
+            request_id=str(request_id),
             space=space,
             types=request.embedding_types,
             vectors=reduce(vectors, space.dimension),
@@ -160,17 +168,19 @@ async def create_embeddings(
         )
         answer = render(embeddings)
         usage = Usage(
-            id=usage_id,
-            request_id=request_id,
+            id=request_id,
+            customer_id=caller.customer_id,
             resource_id=caller.identity.resource_id,
             attachment_id=caller.identity.attachment_id,
             credential_id=caller.identity.credential_id,
             attachment_name=caller.identity.attachment_name,
             app_name=caller.identity.app_name,
             plan_name=caller.plan_name,
+            price_id=price.id,
             model_id=model.id,
             inputs=len(request.texts),
-            tokens=batch.token_count,
+            text_tokens=batch.token_count,
+            cost_picounits=share.cost_picounits,
             requested_at=requested_at,
         )
         if keep is not None:
@@ -233,24 +243,38 @@ async def tokenize_texts(
     return batch
 
 
-@asynccontextmanager
-async def reserved(limiter: Limiter, share: Share, limits: Limits) -> AsyncIterator[Reservation]:
-    """Hold the request's share of the limits; give it back unless the block succeeds.
+def lease_s(deadline_at: float) -> float:
+    """How long a request with that deadline, in unix seconds, may hold what it reserves."""
+    return max(0.0, deadline_at - time.time()) + LEASE_MARGIN_S
 
-    Raises RateLimitExceeded, RequestExceedsLimit, LimiterUnavailable.
+
+@asynccontextmanager
+async def reserved(
+    limiter: Limiter, share: Share, limits: Limits, caps: Sequence[Cap] = ()
+) -> AsyncIterator[Reservation]:
+    """Hold the request's share of the limits; settle it once the block has metered it, give it back
+    where that fails.
+
+    Raises RateLimitExceeded, SpendCapReached, RequestExceedsLimit, LimiterUnavailable.
 
     A client that hangs up cancels the request at any moment. The share is known beforehand, so it
     is given back also when the script may have run and its answer was not awaited.
     """
     try:
-        yield await limiter.reserve(share, limits)
-    except (RateLimitExceeded, RequestExceedsLimit):
+        yield await limiter.reserve(share, limits, caps)
+    except SpendCapReached as error:
+        await tell_of_refusal(share.customer_id, error)
         raise  # nothing was taken
-    except BaseException as error:
-        await asyncio.shield(_give_back(limiter, share))
-        if isinstance(error, RedisError):
-            raise LimiterUnavailable from error
+    except (RateLimitExceeded, RequestExceedsLimit):
+        raise  # as above
+    except LedgerUnavailable:
+        # The event may be stored none the less. What it costs stays held until that is known.
+        await asyncio.shield(_give_back(limiter, replace(share, cost_picounits=0)))
         raise
+    except BaseException:
+        await asyncio.shield(_give_back(limiter, share))
+        raise
+    limiter.settle(share)
 
 
 async def _give_back(limiter: Limiter, share: Share) -> None:

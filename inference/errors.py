@@ -1,10 +1,17 @@
 """Every failure of the embeddings API, in no dialect: status, message, field, code, headers."""
 
 import math
+from decimal import Decimal
 
 from redis.exceptions import RedisError
 
-from billing.rate_limits import RateLimitExceeded, RequestExceedsLimit
+from billing.prices import PICOUNITS_PER_MICROUNIT, ModelHasNoPrice, PlanHasNoPrice
+from billing.rate_limits import (
+    LimiterUnavailable,
+    RateLimitExceeded,
+    RequestExceedsLimit,
+    SpendCapReached,
+)
 from inference.authentication import InvalidKey, KeysUnavailable, MissingKey
 from inference.aws_authentication import ContainerKeyInvalid
 from inference.calibration import InvalidCalibration
@@ -20,7 +27,7 @@ from inference.embedding_requests import (
     TooManyTokens,
     TypeNotOffered,
 )
-from inference.embeddings import LedgerUnavailable, LimiterUnavailable, ModelNotInPlan
+from inference.embeddings import LedgerUnavailable, ModelNotInPlan
 from inference.failures import Failure
 from inference.http import (
     BodyTooLarge,
@@ -112,6 +119,13 @@ def describe(error: Exception) -> Failure:
                 field="model",
                 code="model_not_in_plan",
             )
+        case ModelHasNoPrice() | PlanHasNoPrice():
+            return _error(
+                403,
+                f"The model has no price in your plan, so it is not served: {error}.",
+                field="model",
+                code="model_not_priced",
+            )
         case TooManyInputs():
             return _invalid(
                 f"'{error.field}' must hold at most {error.maximum} texts, not {error.count}.",
@@ -155,6 +169,8 @@ def describe(error: Exception) -> Failure:
             )
         case RateLimitExceeded():
             return _rate_limited(error)
+        case SpendCapReached():
+            return _spend_cap_reached(error)
         case InvalidIdempotencyKey():
             return _invalid(
                 f"The header '{HEADER}' must have 1 to 255 visible ASCII characters.",
@@ -317,19 +333,43 @@ def _type_not_offered(error: TypeNotOffered) -> str:
 
 
 def _rate_limited(error: RateLimitExceeded) -> Failure:
-    limits = error.standing.limits
-    if error.limit == "requests":
-        limit, used = limits.requests, error.standing.used_requests
-    else:
-        limit, used = limits.tokens, error.standing.used_tokens
+    standing, limits = error.standing, error.standing.limits
+    match error.limit:
+        case "requests":
+            said = f"{limits.requests} requests per minute, {standing.used_requests} used"
+        case "tokens":
+            said = f"{limits.tokens} tokens per minute, {standing.used_tokens} used"
+        case "concurrent requests":
+            said = f"{limits.concurrent} requests at once, {standing.used_concurrent} under way"
+    retry = retry_headers(error.retry_after_s, asked_at=standing.asked_at)
     return _error(
         429,
-        f"Rate limit reached: {limit} {error.limit} per minute, {used} used. Please try again in "
+        f"Rate limit reached: {said}, {error.asked} asked. Please try again in "
         f"{error.retry_after_s:.3f}s.",
-        kind=error.limit,
+        kind="tokens" if error.limit == "tokens" else "requests",
         code="rate_limit_exceeded",
-        headers={**retry_headers(error.retry_after_s), **rate_limit_headers(error.standing)},
+        headers={**rate_limit_headers(standing), **retry},
     )
+
+
+def _spend_cap_reached(error: SpendCapReached) -> Failure:
+    cap = error.cap
+    limit = _amount(cap.limit_microunits * PICOUNITS_PER_MICROUNIT)
+    whose = cap.scope if cap.scope == "account" else f"{cap.scope} {cap.scope_id}"
+    return _error(
+        402,
+        f"Spend cap reached: the budget of the {whose} allows {limit} a month, "
+        f"{_amount(error.spent_picounits)} is spent, and this request costs "
+        f"{_amount(error.asked_picounits)}. It resets at {error.resets_at:%Y-%m-%dT%H:%M:%SZ}.",
+        kind="insufficient_quota",
+        code="spend_cap_reached",
+        headers={"x-should-retry": "false", **rate_limit_headers(error.standing)},
+    )
+
+
+def _amount(picounits: int) -> str:
+    """In whole units of the currency, exact."""
+    return f"{Decimal(picounits).scaleb(-12).normalize():f}"
 
 
 def _overloaded(status: int, message: str, error: Overloaded) -> Failure:

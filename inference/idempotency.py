@@ -14,7 +14,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import ParamSpec, TypeVar
@@ -28,9 +28,10 @@ from django.db.models.functions import Length
 from uuid_utils.compat import uuid7
 
 from billing.metering import Ledger, Usage
-from billing.rate_limits import Limiter, Limits, Share
+from billing.rate_limits import Limiter, Share
+from inference.authentication import Caller
 from inference.database import run_in_database_thread
-from inference.embeddings import meter, reserved
+from inference.embeddings import LEASE_MARGIN_S, lease_s, meter, reserved
 from inference.http import Response, Scope, find_header
 from inference.models import IdempotencyKey
 from inference.rate_limit_headers import rate_limit_headers
@@ -42,8 +43,7 @@ R = TypeVar("R")
 
 HEADER = "Idempotency-Key"
 KEPT_FOR = timedelta(hours=24)
-# A request may take longer than its deadline by what the database may take at its end.
-LEASE_MARGIN = timedelta(seconds=15)
+LEASE_MARGIN = timedelta(seconds=LEASE_MARGIN_S)
 DATABASE_TIMEOUT_S = 5.0
 RETRY_AFTER_S = 1
 # A claim is tried again where the row in its way has gone before it could be read.
@@ -118,7 +118,7 @@ async def answer_once(
     claim: Claim,
     compute: Callable[[Keep], Awaitable[Response]],
     *,
-    limits: Limits,
+    caller: Caller,
     limiter: Limiter,
     ledger: Ledger,
 ) -> Response:
@@ -137,7 +137,7 @@ async def answer_once(
     except BaseException:
         await asyncio.shield(_let_go(claim))
         raise
-    return await _replay(kept, limits, limiter, ledger)
+    return await _replay(kept, caller, limiter, ledger, deadline_at=claim.deadline_at)
 
 
 def purge(now: datetime) -> int:
@@ -153,20 +153,34 @@ def purge(now: datetime) -> int:
     return deleted
 
 
-async def _replay(kept: Kept, limits: Limits, limiter: Limiter, ledger: Ledger) -> Response:
+async def _replay(
+    kept: Kept, caller: Caller, limiter: Limiter, ledger: Ledger, *, deadline_at: float
+) -> Response:
     """The kept answer. It takes a request of the limits, and no tokens: none are computed.
 
     Raises LedgerUnavailable, LimiterUnavailable, RateLimitExceeded.
     """
     usage = kept.usage
-    share = Share(id=uuid7(), subject=f"{usage.attachment_id}:{usage.model_id}", tokens=0)
-    async with reserved(limiter, share, limits) as reservation:
+    original = Share(
+        id=usage.id,
+        customer_id=usage.customer_id,
+        attachment_id=usage.attachment_id,
+        model_id=usage.model_id,
+        app_name=usage.app_name,
+        tokens=usage.tokens,
+        cost_picounits=usage.cost_picounits,
+        lease_s=lease_s(deadline_at),
+    )
+    share = replace(original, id=uuid7(), tokens=0, cost_picounits=0)
+    async with reserved(limiter, share, caller.limits_for(usage.model_id)) as reservation:
         await meter(ledger, usage)
+    # Where the first request failed after its answer was kept, its cost is in the ledger only now.
+    limiter.settle(original)
     headers = {
         **kept.response.headers,
         **rate_limit_headers(reservation.standing),
         "idempotent-replayed": "true",
-        "original-request-id": usage.request_id,
+        "original-request-id": str(usage.id),
     }
     return Response(status=kept.response.status, body=kept.response.body, headers=headers)
 

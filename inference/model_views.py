@@ -7,6 +7,7 @@ import msgspec
 
 from addon.provider.manifest import own_manifest
 from billing.plans import SHARED_POOL
+from billing.prices import ModelHasNoPrice, PlanHasNoPrice
 from inference.authentication import Caller, authenticate
 from inference.calibration import find_calibration
 from inference.catalogue import Model, UnknownModel, get_model, installed_models, load_catalogue
@@ -33,14 +34,15 @@ async def list_models(request: Request) -> Response:
     caller = await authenticate(find_header(request.scope, b"authorization"))
     models = [model for model in load_catalogue().values() if _is_served(model, caller)]
     states = [await find_state(request.redis, model, caller.pool) for model in models]
-    return json_response({"object": "list", "data": [_describe(state) for state in states]})
+    described = [_describe(state, caller) for state in states]
+    return json_response({"object": "list", "data": described})
 
 
 async def get_one_model(request: Request) -> Response:
     """`GET /v1/models/ID`. Raises UnknownModel, ModelNotInPlan."""
     caller = await authenticate(find_header(request.scope, b"authorization"))
     model = _find_model(request.parameters["id"], caller)
-    return json_response(_describe(await find_state(request.redis, model, caller.pool)))
+    return json_response(_describe(await find_state(request.redis, model, caller.pool), caller))
 
 
 async def get_quantization(request: Request) -> Response:
@@ -117,8 +119,8 @@ def _find_model(model_id: str, caller: Caller) -> Model:
     return model
 
 
-def _describe(state: ModelState) -> dict[str, object]:
-    """A model in OpenAI's shape. Nothing says when it was created."""
+def _describe(state: ModelState, caller: Caller) -> dict[str, object]:
+    """A model in OpenAI's shape, and what it costs the caller. Nothing says when it was created."""
     model = state.model
     return {
         "id": model.id,
@@ -133,9 +135,19 @@ def _describe(state: ModelState) -> dict[str, object]:
         "max_inputs": model.max_inputs,
         "max_input_characters": model.max_input_characters,
         "max_request_tokens": model.max_request_tokens,
-        "price_microdollars": model.price_microdollars,
+        "price": _price(model, caller),
         **_service(state),
     }
+
+
+def _price(model: Model, caller: Caller) -> dict[str, object] | None:
+    """Of the caller's plan, where it has one."""
+    try:
+        price = caller.price(caller.now())
+        token_price = price.token_price(model.id)
+    except (ModelHasNoPrice, PlanHasNoPrice):
+        return None
+    return {"currency": price.currency, "microunits_per_million_tokens": token_price}
 
 
 def _service(state: ModelState) -> dict[str, object]:

@@ -8,23 +8,28 @@ from billing.rate_limits import Standing
 
 def rate_limit_headers(standing: Standing) -> dict[str, str]:
     reset = format_duration(standing.reset_s)
-    return {
+    headers = {
         "x-ratelimit-limit-requests": str(standing.limits.requests),
         "x-ratelimit-limit-tokens": str(standing.limits.tokens),
         "x-ratelimit-remaining-requests": str(standing.remaining_requests),
         "x-ratelimit-remaining-tokens": str(standing.remaining_tokens),
         "x-ratelimit-reset-requests": reset,
         "x-ratelimit-reset-tokens": reset,
+        "x-ratelimit-reset": str(math.ceil(standing.asked_at + standing.reset_s)),
     }
+    if standing.shadow is not None:
+        headers["x-ratelimit-shadow"] = standing.shadow
+    return headers
 
 
-def retry_headers(retry_after_s: float) -> dict[str, str]:
+def retry_headers(retry_after_s: float, *, asked_at: float | None = None) -> dict[str, str]:
     """When to try again: in whole seconds and in milliseconds, and for older clients of Cohere in
-    unix seconds."""
+    unix seconds. `asked_at` is the time of the refusal where another clock than ours decides."""
+    asked_at = time.time() if asked_at is None else asked_at
     return {
         "retry-after": str(max(1, math.ceil(retry_after_s))),
         "retry-after-ms": str(max(1, math.ceil(retry_after_s * 1000))),
-        "x-ratelimit-reset": str(math.ceil(time.time() + retry_after_s)),
+        "x-ratelimit-reset": str(math.ceil(asked_at + retry_after_s)),
     }
 
 

@@ -75,8 +75,9 @@ def _describe(run: DryRun) -> dict[str, Any]:
         "data": [_describe_text(run, index, ids) for index, ids in enumerate(run.rows())],
         "usage": {"prompt_tokens": total, "total_tokens": total},
         "price": {
-            "microdollars_per_million_tokens": run.model.price_microdollars,
-            "microdollars": run.cost_microdollars,
+            "currency": run.price.currency,
+            "microunits_per_million_tokens": run.token_price,
+            "microunits": run.cost_microunits,
         },
     }
 
@@ -98,4 +99,4 @@ def _describe_text(run: DryRun, index: int, ids: Any) -> dict[str, Any]:
 def _headers(run: DryRun) -> dict[str, str]:
     """Dry runs have no tokens to be limited."""
     headers = rate_limit_headers(run.standing)
-    return {name: value for name, value in headers.items() if name.endswith("-requests")}
+    return {name: value for name, value in headers.items() if not name.endswith("-tokens")}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from inference.dialects import Dialect, cohere, openai, sagemaker
 from inference.errors import MethodNotAllowed
 from inference.http import UnknownPath
+from inference.metrics_views import get_metrics
 from inference.model_views import (
     get_addon_model,
     get_one_model,
@@ -17,6 +18,7 @@ from inference.model_views import (
 from inference.openapi.document import get_document
 from inference.sagemaker_views import get_ping, invoke_container, invoke_endpoint
 from inference.token_views import tokenize
+from inference.usage_views import get_usage
 from inference.views import View, get_health, post_embeddings
 
 
@@ -64,6 +66,8 @@ ROUTES = (
         views={"POST": invoke_endpoint},
         dialect=sagemaker.RUNTIME_DIALECT,
     ),
+    Route(path="/v1/usage", views={"GET": get_usage}),
+    Route(path="/metrics", views={"GET": get_metrics}),
     Route(path="/healthz", views={"GET": get_health}),
     Route(path="/openapi.json", views={"GET": get_document}),
 )

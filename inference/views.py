@@ -1,6 +1,7 @@
 """The endpoints: each translates in, makes one domain call, and translates out."""
 
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +35,7 @@ from inference.upstream.upstreams import Upstreams
 class Request:
     """One HTTP request, and what this process serves it with."""
 
-    id: str
+    id: uuid.UUID  # a uuid7
     scope: Scope
     receive: Receive
     dialect: Dialect
@@ -98,7 +99,7 @@ async def answer(
     once = answer_once(
         claim,
         lambda keep: compute(keep=keep),
-        limits=caller.limits,
+        caller=caller,
         limiter=request.limiter,
         ledger=request.ledger,
     )

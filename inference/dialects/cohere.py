@@ -327,7 +327,7 @@ def _message(failure: Failure) -> str:
                 "You are past the per minute request limit, please wait and try again later. "
                 f"{said}"
             )
-        case RateLimitExceeded() as error:
+        case RateLimitExceeded(limit="tokens") as error:
             limit = error.standing.limits.tokens
             return f"token rate limit exceeded, limit is {limit} tokens per minute. {said}"
         case EncodeFailed() as error:

@@ -10,7 +10,7 @@ from inference.catalogue import load_catalogue
 from inference.dialects import sagemaker
 from inference.failures import Failure
 from inference.http import Response
-from inference.openapi import examples, headers, refusals, schemas
+from inference.openapi import examples, headers, refusals, schemas, usage
 from inference.openapi.examples import Examples
 from inference.openapi.refusals import RATE_LIMITS, RETRY_SOON, Refusal
 from inference.openapi.schemas import Schema, reference
@@ -24,6 +24,7 @@ TAGS = {
     "OpenAI and Heroku": "OpenAI's parameters and answers, and Heroku's.",
     "Cohere": "Cohere's parameters, answers and errors.",
     "SageMaker": "A SageMaker container's routes, and the runtime's call of an endpoint.",
+    "Usage": "What was used, and what a Prometheus reads.",
     "Service": "Without a key.",
 }
 SECURITY_SCHEMES = {
@@ -37,6 +38,16 @@ SECURITY_SCHEMES = {
         "in": "header",
         "name": "Authorization",
         "description": "A signature of AWS's version 4 whose access key id is the key.",
+    },
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An access token of an account, as the Platform API takes it.",
+    },
+    "metrics_key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "METRICS_KEY, which an operator sets.",
     },
 }
 KEY: Security = [{"key": []}]
@@ -63,9 +74,15 @@ def document() -> dict[str, Any]:
             "description": "Text embeddings. JSON bodies are read whatever their content type.",
         },
         "tags": [{"name": name, "description": said} for name, said in TAGS.items()],
-        "paths": {**_openai_paths(), **_cohere_paths(), **_sagemaker_paths(), **_open_paths()},
+        "paths": {
+            **_openai_paths(),
+            **_cohere_paths(),
+            **_sagemaker_paths(),
+            **_usage_paths(),
+            **_open_paths(),
+        },
         "components": {
-            "schemas": schemas.components(),
+            "schemas": {**schemas.components(), **usage.components()},
             "headers": headers.COMPONENTS,
             "securitySchemes": SECURITY_SCHEMES,
         },
@@ -174,6 +191,33 @@ def _sagemaker_paths() -> dict[str, Any]:
     }
 
 
+def _usage_paths() -> dict[str, Any]:
+    refused = (*refusals.KEY, *_open())
+    page = _answer("UsagePage", optional=("x-next-page",))
+    page["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
+    metrics = _response("The figures.", {}, headers.answer_headers(()))
+    metrics["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    return {
+        "/v1/usage": {
+            "get": _operation(
+                "Usage",
+                "What was used, by hour or day",
+                security=[*KEY, {"token": []}],
+                parameters=usage.parameters(),
+                responses=page | _openai_refusals((*refusals.QUERY, *refused)),
+            )
+        },
+        "/metrics": {
+            "get": _operation(
+                "Usage",
+                "Metrics in Prometheus's text format",
+                security=[{"metrics_key": []}],
+                responses={"200": metrics} | _openai_refusals((*refusals.PATH, *refused)),
+            )
+        },
+    }
+
+
 def _open_paths() -> dict[str, Any]:
     return {
         "/available-models": {
@@ -253,7 +297,7 @@ def _open() -> tuple[Refusal, ...]:
 
 
 def _requests_only() -> tuple[str, ...]:
-    return tuple(name for name in RATE_LIMITS if name.endswith("-requests"))
+    return tuple(name for name in RATE_LIMITS if not name.endswith("-tokens"))
 
 
 def _body(schema: str, shown: Examples) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from billing.rate_limits import LIMITS, SPEND
 from inference.dialects import sagemaker
 from inference.idempotency import HEADER
 from inference.openapi.refusals import RATE_LIMITS
@@ -15,7 +16,12 @@ FLAG: Definition = {"type": "string", "enum": ["true", "false"]}
 
 ALWAYS = ("x-request-id", "openai-processing-ms")
 COMPUTED = (*RATE_LIMITS, "x-embedding-fingerprint")
-SOMETIMES = ("x-truncated-inputs", "idempotent-replayed", "original-request-id")
+SOMETIMES = (
+    "x-ratelimit-shadow",
+    "x-truncated-inputs",
+    "idempotent-replayed",
+    "original-request-id",
+)
 CONTAINER = ("x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-token-count")
 RUNTIME = (*CONTAINER, *sagemaker.VARIANT)
 
@@ -24,7 +30,6 @@ _SCHEMAS: dict[str, tuple[str, Definition]] = {
     "openai-processing-ms": ("How long the answer took.", COUNT),
     "retry-after": ("In so many seconds.", {"type": "integer", "minimum": 1}),
     "retry-after-ms": ("In so many milliseconds.", {"type": "integer", "minimum": 1}),
-    "x-ratelimit-reset": ("At that time, in unix seconds.", COUNT),
     "x-should-retry": ("Whether a repeat may succeed.", FLAG),
     "www-authenticate": ("How keys are given.", {"type": "string", "pattern": "^Bearer"}),
     "allow": ("The methods that are allowed.", {"type": "string"}),
@@ -52,13 +57,23 @@ _SCHEMAS: dict[str, tuple[str, Definition]] = {
     "x-amz-retry-after": ("In so many milliseconds.", {"type": "integer", "minimum": 1}),
     "etag": ("Of this answer.", {"type": "string", "pattern": '^"[0-9a-f]{32}"$'}),
     "cache-control": ("Whose answer it is.", {"type": "string"}),
+    "x-next-page": ("Of CSV: for the parameter `page`.", {"type": "string"}),
     **{
         name: (
             f"Of {name.rpartition('-')[2]} with this model, in any 60 seconds.",
             DURATION if "-reset-" in name else COUNT,
         )
         for name in RATE_LIMITS
+        if name != "x-ratelimit-reset"
     },
+    "x-ratelimit-reset": (
+        "In unix seconds: when nothing of the limits is used; of a refusal, when to repeat.",
+        COUNT,
+    ),
+    "x-ratelimit-shadow": (
+        "The limit that would have refused the request, were it not in shadow mode.",
+        {"type": "string", "enum": [*LIMITS, SPEND]},
+    ),
 }
 
 COMPONENTS = {

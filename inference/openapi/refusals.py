@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 RETRY = ("retry-after",)
 RETRY_SOON = ("retry-after", "retry-after-ms", "x-ratelimit-reset")
-RATE_LIMITS = tuple(
-    f"x-ratelimit-{what}-{unit}"
-    for what in ("limit", "remaining", "reset")
-    for unit in ("requests", "tokens")
+RATE_LIMITS = (
+    *(
+        f"x-ratelimit-{what}-{unit}"
+        for what in ("limit", "remaining", "reset")
+        for unit in ("requests", "tokens")
+    ),
+    "x-ratelimit-reset",
 )
 
 
@@ -62,12 +65,19 @@ INSTALLED = (
         status=404, code="model_not_installed", when="the model's weights are not on this machine"
     ),
 )
+PRICED = (
+    Refusal(status=403, code="model_not_priced", when="the key's plan has no price for the model"),
+)
 CALIBRATED = (
     Refusal(status=404, code="model_not_calibrated", when="the model has no int8 and uint8"),
 )
 ADDON = (Refusal(status=404, code="addon_not_found", when="the key is of another add-on"),)
 # What stands for a part in braces may hold a slash.
 PATH = (Refusal(status=404, code="unknown_path", when="there is no such route"),)
+QUERY = (
+    Refusal(status=400, when="a parameter is wrong"),
+    Refusal(status=400, code="unknown_parameter", when="a parameter is not known"),
+)
 BODY = (
     Refusal(
         status=400,
@@ -89,7 +99,7 @@ BODY = (
         status=429,
         code="rate_limit_exceeded",
         when="the key's rate limits are used up",
-        headers=RETRY_SOON + RATE_LIMITS,
+        headers=(*RETRY, "retry-after-ms", *RATE_LIMITS),
     ),
 )
 COMPUTATION = (
@@ -97,6 +107,12 @@ COMPUTATION = (
         status=400,
         code="request_exceeds_limit",
         when="the request has more tokens than the plan allows in a minute",
+    ),
+    Refusal(
+        status=402,
+        code="spend_cap_reached",
+        when="the month's hard budget of the attachment, the app or the account is used up",
+        headers=("x-should-retry", *RATE_LIMITS),
     ),
     Refusal(
         status=429, code="overloaded", when="too much of the key's own waits", headers=RETRY_SOON
@@ -135,6 +151,6 @@ IDEMPOTENCY = (
         headers=RETRY_SOON,
     ),
 )
-DRY_RUN = (*KEY, *BODY, *MODEL, *INSTALLED, *STATE, *ANY)
+DRY_RUN = (*KEY, *BODY, *MODEL, *INSTALLED, *PRICED, *STATE, *ANY)
 EMBEDDINGS = (*DRY_RUN, *COMPUTATION, *IDEMPOTENCY)
 REFUSALS = (*EMBEDDINGS, *CALIBRATED, *ADDON, *PATH)

@@ -18,6 +18,10 @@ STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NUMBER: Schema = {"type": "number"}
+ERROR_TYPES = (
+    *("invalid_request_error", "requests", "tokens", "insufficient_quota"),
+    "server_error",
+)
 
 
 def reference(name: str) -> Schema:
@@ -112,7 +116,7 @@ def _errors() -> dict[str, Schema]:
         "OpenAIError": _object(
             error=_object(
                 message=STRING,
-                type={"enum": ["invalid_request_error", "requests", "tokens", "server_error"]},
+                type={"enum": list(ERROR_TYPES)},
                 param={"type": ["string", "null"], "description": "The field at fault."},
                 code={"type": ["string", "null"]},
             )
@@ -365,8 +369,9 @@ def _token_list() -> Schema:
         data=_array(item),
         usage=reference("Usage"),
         price=_object(
-            microdollars_per_million_tokens=COUNT,
-            microdollars={"type": "number", "minimum": 0},
+            currency=STRING,
+            microunits_per_million_tokens=COUNT,
+            microunits={"type": "number", "minimum": 0},
         ),
     )
 
@@ -385,7 +390,10 @@ def _model() -> Schema:
         max_inputs=COUNT,
         max_input_characters=COUNT,
         max_request_tokens=COUNT,
-        price_microdollars={**COUNT, "description": "Of a million tokens."},
+        price={
+            "description": "In the key's plan, if it has one.",
+            "anyOf": [_object(currency=STRING, microunits_per_million_tokens=COUNT), _null()],
+        },
         **_service(),
     )
 

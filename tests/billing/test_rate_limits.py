@@ -1,7 +1,6 @@
 """Rate limits: requests and tokens in any rolling 60 seconds, both or neither."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -16,8 +15,8 @@ from billing.rate_limits import (
     RateLimitExceeded,
     RequestExceedsLimit,
     Reservation,
-    Share,
 )
+from tests.billing.limiting import ATTACHMENT_ID, CUSTOMER_ID, LIMITS, Ledger, new_share
 
 Reserve = Callable[..., Awaitable[Reservation]]
 
@@ -32,7 +31,7 @@ async def redis() -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def limiter(redis: Redis) -> AsyncIterator[Limiter]:
-    limiter = Limiter(redis)
+    limiter = Limiter(redis, read_ledger=Ledger().read)
     yield limiter
     await limiter.close()
 
@@ -42,7 +41,7 @@ def reserve(limiter: Limiter) -> Reserve:
     async def reserve(
         tokens: int = 1, *, subject: str = "s", requests: int = 5, limit: int = 100
     ) -> Reservation:
-        share = Share(id=uuid.uuid4(), subject=subject, tokens=tokens)
+        share = new_share(tokens, model_id=subject)
         return await limiter.reserve(share, Limits(requests=requests, tokens=limit))
 
     return reserve
@@ -95,14 +94,12 @@ async def test_what_is_given_back_can_be_reserved_again_once(
 
 
 async def test_reserving_a_share_again_changes_nothing(limiter: Limiter) -> None:
-    share = Share(id=uuid.uuid4(), subject="s", tokens=60)
-    limits = Limits(requests=5, tokens=100)
+    share = new_share(60)
     for _ in range(2):
-        standing = (await limiter.reserve(share, limits)).standing
+        standing = (await limiter.reserve(share, LIMITS)).standing
         assert (standing.used_requests, standing.used_tokens) == (1, 60)
     assert await limiter.give_back(share)
-    other = Share(id=uuid.uuid4(), subject="s", tokens=100)
-    assert (await limiter.reserve(other, limits)).standing.used_tokens == 100
+    assert (await limiter.reserve(new_share(100), LIMITS)).standing.used_tokens == 100
 
 
 async def test_no_requests_allowed_means_none(reserve: Reserve) -> None:
@@ -191,24 +188,24 @@ async def test_a_share_given_back_while_it_is_being_reserved_is_not_held(
 ) -> None:
     """A cancelled request gives back at once; that never overtakes its own reservation."""
     limits = Limits(requests=1_000, tokens=1_000)
-    shares = [Share(id=uuid.uuid4(), subject="s", tokens=1) for _ in range(50)]
+    shares = [new_share() for _ in range(50)]
     for turns, share in enumerate(shares):
         reserving = asyncio.ensure_future(limiter.reserve(share, limits))
         for _ in range(turns % 10):
             await asyncio.sleep(0)
         reserving.cancel()
         await limiter.give_back(share)
-    assert await redis.zcard("limits:{s}:log") == 0
-    assert int(await redis.get("limits:{s}:tokens") or 0) == 0
+    subject = f"limits:{{{CUSTOMER_ID}}}:{ATTACHMENT_ID}:m"
+    assert await redis.zcard(f"{subject}:log") == 0
+    assert int(await redis.get(f"{subject}:tokens") or 0) == 0
 
 
 async def test_a_cancelled_reservation_does_not_harm_its_neighbours(
     limiter: Limiter, reserve: Reserve
 ) -> None:
-    limits = Limits(requests=5, tokens=100)
-    share = Share(id=uuid.uuid4(), subject="s", tokens=1)
+    share = new_share(model_id="s")
     tasks = [asyncio.ensure_future(reserve()) for _ in range(2)]
-    cancelled = asyncio.ensure_future(limiter.reserve(share, limits))
+    cancelled = asyncio.ensure_future(limiter.reserve(share, LIMITS))
     tasks += [asyncio.ensure_future(reserve()) for _ in range(2)]
     await asyncio.sleep(0)
     cancelled.cancel()

@@ -21,6 +21,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from addon.provider.provisioning import AttachmentRequest, ProvisionRequest, provision
 from billing.plans import SHARED_POOL, sync_plans
+from inference import authentication
 from inference.asgi import InferenceApplication
 from inference.catalogue import queue_name
 from inference.database import run_in_database_thread
@@ -113,6 +114,7 @@ Attach = Callable[[], Awaitable[Attachment]]
 def attach(transactional_db: None) -> Attach:
     """Makes a resource with one attachment, as the platform would."""
     sync_plans()
+    authentication._offers.clear()  # a test before this one may have changed a plan
 
     def attach_now() -> Attachment:
         resource_id, attachment_id = uuid.uuid4(), uuid.uuid4()

@@ -140,7 +140,9 @@ def line_of(text: str, start: str) -> int:
         ("[model.prompts]", 'sha256 = "00"\n[model.prompts]', "sha256", "sha256 must be 64 hex"),
         ("[model.prompts]", 'folder = "x"\n[model.prompts]', "[[model]]", "sha256 is missing"),
         ("[model.prompts]", 'package = "x"\n[model.prompts]', "[[model]]", "folder is missing"),
-        ("[model.prompts]", "price_microdollars = -1\n[model.prompts]", "price", ">= 0"),
+        ("[model.prompts]", "tokens_per_minute = 0\n[model.prompts]", "tokens_per", ">= 1"),
+        ("[model.prompts]", "requests_per_minute = 0\n[model.prompts]", "requests", ">= 1"),
+        ("[model.prompts]", "concurrent_requests = -1\n[model.prompts]", "concurrent", ">= 1"),
         ("[model.prompts]", 'upstream = { kind = "x" }\n[model.prompts]', "upstream", "kind"),
     ],
 )

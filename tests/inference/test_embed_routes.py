@@ -55,7 +55,7 @@ async def test_the_same_vectors_in_every_dialect_each_metered_once(
     assert runtime.headers["x-amzn-bedrock-input-token-count"] == str(tokens)
     events = await ledger()
     assert [event.tokens for event in events] == [tokens] * 5
-    assert [event.request_id for event in events[1:]] == [
+    assert [str(event.id) for event in events[1:]] == [
         answer.headers["x-request-id"] for answer in answers
     ]
     assert v2.json()["id"] == v2.headers["x-request-id"]

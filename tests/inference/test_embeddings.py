@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from openai import AsyncOpenAI
 
-from billing.models import UsageEvent
+from billing.models import Price, UsageEvent
 from billing.plans import SHARED_POOL
 from inference.asgi import InferenceApplication
 from inference.database import run_in_database_thread
@@ -55,7 +55,10 @@ async def test_an_answer_is_one_row_of_the_ledger_with_its_tokens(
     assert response.json()["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
     (event,) = await ledger()
     assert (event.tokens, event.inputs) == (7, 2)
-    assert event.request_id == response.headers["x-request-id"]
+    assert str(event.id) == response.headers["x-request-id"]
+    assert event.customer_id == attachment.resource_id
+    price = await run_in_database_thread(Price.objects.get, id=event.price_id)
+    assert event.cost_picounits == 7 * price.token_prices[MODEL_ID]
     assert event.attachment_id == attachment.attachment_id
     assert event.resource_id == attachment.resource_id
     assert (event.app_name, event.attachment_name) == ("shop", "EMBEDDING")

@@ -22,7 +22,7 @@ def changed(model: Model, **changes: Any) -> Model:
 
 
 def test_is_the_same_for_the_same_space(model: Model) -> None:
-    same = changed(model, description="another", max_inputs=3, price_microdollars=7)
+    same = changed(model, description="another", max_inputs=3, tokens_per_minute=7)
     first = fingerprint(model, "search_document", 384, None)
     assert first == fingerprint(same, "search_document", 384, None)
     assert first == fingerprint(model, "search_query", 384, None), "neither has a prompt"

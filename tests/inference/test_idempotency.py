@@ -7,14 +7,19 @@ import subprocess
 import sys
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
+import msgspec
 import psycopg
 import pytest
 from django.conf import settings as django_settings
@@ -29,7 +34,8 @@ from billing.models import Plan, UsageEvent
 from billing.rate_limits import Limiter, Limits
 from config.celery import app as celery_app
 from inference import idempotency
-from inference.asgi import InferenceApplication
+from inference.asgi import InferenceApplication, _read_ledger
+from inference.authentication import Caller
 from inference.database import run_in_database_thread
 from inference.dispatch import Dispatcher, WorkerUnavailable
 from inference.http import Response
@@ -122,7 +128,7 @@ async def test_a_repeat_gets_the_same_bytes_and_is_billed_once(
     assert "idempotent-replayed" not in first.headers
     assert len(computed) == 1
     (event,) = await ledger()
-    assert event.request_id == first.headers["x-request-id"]
+    assert str(event.id) == first.headers["x-request-id"]
 
 
 async def test_a_repeat_has_the_headers_of_its_answer(
@@ -491,7 +497,8 @@ django.setup()
 import httpx
 from billing.metering import Ledger
 from inference import idempotency
-from inference.asgi import InferenceApplication
+from inference.asgi import InferenceApplication, _read_ledger
+from inference.authentication import Caller
 from inference.dispatch import Dispatcher
 
 step, key, body = sys.argv[1:]
@@ -583,16 +590,18 @@ def claim(attachment_id: uuid.UUID, *, lease_s: float = 30.0) -> Claim:
 def usage(attachment_id: uuid.UUID) -> Usage:
     return Usage(
         id=uuid.uuid4(),
-        request_id="r-1",
+        customer_id=uuid.uuid4(),
         resource_id=uuid.uuid4(),
         attachment_id=attachment_id,
         credential_id=uuid.uuid4(),
         attachment_name="EMBEDDING",
         app_name="shop",
         plan_name="heroku-inference:standard",
+        price_id=1,
         model_id=MODEL_ID,
         inputs=1,
-        tokens=3,
+        text_tokens=3,
+        cost_picounits=0,
         requested_at=datetime.now(UTC),
     )
 
@@ -601,7 +610,11 @@ async def test_a_request_that_outlasts_its_lease_does_not_replace_the_answer(
     transactional_db: None, redis: Redis
 ) -> None:
     """The first is overtaken while it computes; it is neither answered nor billed."""
-    attachment_id, writer, limiter = uuid.uuid4(), Ledger(), Limiter(redis)
+    attachment_id, writer, limiter = (
+        uuid.uuid4(),
+        Ledger(),
+        Limiter(redis, read_ledger=_read_ledger),
+    )
     overtaken = asyncio.Event()
 
     async def compute(keep: idempotency.Keep, text: bytes, wait: bool) -> Response:
@@ -616,7 +629,7 @@ async def test_a_request_that_outlasts_its_lease_does_not_replace_the_answer(
         return await answer_once(
             claim(attachment_id, lease_s=lease_s),
             lambda keep: compute(keep, text, wait),
-            limits=LIMITS,
+            caller=cast(Caller, SimpleNamespace(limits_for=lambda _: LIMITS)),
             limiter=limiter,
             ledger=writer,
         )
@@ -703,3 +716,29 @@ def test_the_control_worker_purges_every_minute() -> None:
     entry = django_settings.CELERY_BEAT_SCHEDULE["inference.purge_idempotency_keys"]
     assert entry["schedule"] == 60.0
     assert entry["task"] in celery_app.tasks
+
+
+@pytest.mark.django_db
+def test_an_answer_kept_before_there_were_prices_is_read_as_the_ledger_has_its_event() -> None:
+    attachment_id = uuid.uuid4()
+    event = replace(usage(attachment_id), price_id=0)
+    before = msgspec.to_builtins(event) | {"request_id": "r-1", "tokens": event.text_tokens}
+    since = ("customer_id", "price_id", "text_tokens", "image_tokens", "cost_picounits")
+    for name in (*since, "outcome", "corrects", "reason"):
+        before.pop(name, None)
+    IdempotencyKey.objects.create(
+        attachment_id=attachment_id,
+        key="order-66",
+        request_sha256=b"",
+        claim_id=uuid.uuid4(),
+        created_at=timezone.now(),
+        lease_until=timezone.now(),
+        status=200,
+        headers={},
+        body=zlib.compress(b"{}"),
+        usage=before,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(import_module("inference.migrations.0002_kept_usage_with_prices").CONVERT)
+    kept_event = idempotency._read(IdempotencyKey.objects.get(), b"").usage
+    assert kept_event == replace(event, customer_id=event.resource_id)

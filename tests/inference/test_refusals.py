@@ -37,6 +37,8 @@ async def assert_nothing_happened(redis: Redis) -> None:
     assert await run_in_database_thread(UsageEvent.objects.count) == 0
     for key in await redis.keys("limits:*log"):
         assert await redis.zcard(key) == 0
+    for key in await redis.keys("limits:*leases"):
+        assert await redis.zcard(key) == 0
     for key in await redis.keys("limits:*tokens"):
         assert int(await redis.get(key) or 0) == 0
 
@@ -230,7 +232,7 @@ async def test_over_the_limit_is_a_429_that_says_when(
     attachment = await attach()
     await run_in_database_thread(Plan.objects.update, requests_per_minute=1)
     time_s, microseconds = await redis.time()
-    subject = f"limits:{{{attachment.attachment_id}:{MODEL_ID}}}"
+    subject = f"limits:{{{attachment.resource_id}}}:{attachment.attachment_id}:{MODEL_ID}"
     await redis.zadd(f"{subject}:log", {"earlier:3": (time_s - 20) * 1_000_000 + microseconds})
     await redis.set(f"{subject}:tokens", 3)
     response = await post(client, attachment.key)
@@ -240,7 +242,8 @@ async def test_over_the_limit_is_a_429_that_says_when(
     assert response.headers["x-ratelimit-remaining-requests"] == "0"
     error = error_of(response)
     assert error["code"] == "rate_limit_exceeded"
-    assert "1 requests per minute, 1 used" in error["message"]
+    assert "1 requests per minute, 1 used, 1 asked" in error["message"]
+    assert abs(int(response.headers["x-ratelimit-reset"]) - time_s - 40) <= 1
 
 
 async def test_a_request_that_could_never_fit_says_so(

@@ -3,13 +3,12 @@
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from redis.asyncio import Redis
 from tokenizers import Tokenizer
 
 from billing.models import Plan, UsageEvent
-from inference.catalogue import get_model, load_catalogue
+from inference.catalogue import get_model
 from inference.database import run_in_database_thread
 from tests.inference.conftest import MODEL_ID, Attach, Attachment
 
@@ -59,15 +58,12 @@ async def test_what_would_be_cut_is_said(
     assert response.json()["usage"]["total_tokens"] == 8
 
 
-async def test_the_price_is_that_of_the_catalogue(
-    client: httpx.AsyncClient, attach: Attach, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = msgspec.structs.replace(load_catalogue()[MODEL_ID], price_microdollars=100_000)
-    monkeypatch.setitem(load_catalogue(), MODEL_ID, model)
+async def test_the_price_is_that_of_the_plan(client: httpx.AsyncClient, attach: Attach) -> None:
     response = await tokenize(client, await attach(), input="hello world")
     assert response.json()["price"] == {
-        "microdollars_per_million_tokens": 100_000,
-        "microdollars": 0.4,
+        "currency": "usd",
+        "microunits_per_million_tokens": 10_000,
+        "microunits": 0.04,
     }
 
 

@@ -38,6 +38,10 @@ def make_embeddings(
             cut={int(index): "left" for index in np.flatnonzero(whole > lengths)},
         ),
         standing=Standing(
-            limits=Limits(requests=9, tokens=9), used_requests=1, used_tokens=8, reset_s=1
+            limits=Limits(requests=9, tokens=9),
+            used_requests=1,
+            used_tokens=8,
+            reset_s=1,
+            asked_at=0,
         ),
     )

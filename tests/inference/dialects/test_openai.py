@@ -59,7 +59,11 @@ def make_embeddings(*types: EmbeddingType, texts: int = 3) -> Embeddings:
             ids=np.zeros(4 * texts, dtype=np.int32), lengths=lengths, whole_lengths=lengths
         ),
         standing=Standing(
-            limits=Limits(requests=1, tokens=1), used_requests=1, used_tokens=1, reset_s=1
+            limits=Limits(requests=1, tokens=1),
+            used_requests=1,
+            used_tokens=1,
+            reset_s=1,
+            asked_at=0,
         ),
     )
 

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,8 +16,17 @@ import pytest
 from redis.exceptions import RedisError
 
 import inference
-from billing.rate_limits import Limits, RateLimitExceeded, RequestExceedsLimit, Standing
-from inference import errors, token_views
+from billing.prices import ModelHasNoPrice, PlanHasNoPrice
+from billing.rate_limits import (
+    Cap,
+    LimiterUnavailable,
+    Limits,
+    RateLimitExceeded,
+    RequestExceedsLimit,
+    SpendCapReached,
+    Standing,
+)
+from inference import errors, token_views, usage_views
 from inference.authentication import Caller, InvalidKey, KeysUnavailable, MissingKey
 from inference.aws_authentication import ContainerKeyInvalid
 from inference.calibration import InvalidCalibration
@@ -33,7 +43,7 @@ from inference.embedding_requests import (
     TooManyTokens,
     TypeNotOffered,
 )
-from inference.embeddings import LedgerUnavailable, LimiterUnavailable, ModelNotInPlan
+from inference.embeddings import LedgerUnavailable, ModelNotInPlan
 from inference.errors import MethodNotAllowed, describe
 from inference.http import (
     BodyTooLarge,
@@ -61,7 +71,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 HOP_BY_HOP = {"connection"}
 MODEL = load_catalogue()["all-minilm-l6-v2"]
 LIMITS = Limits(requests=1, tokens=9)
-STANDING = Standing(limits=LIMITS, used_requests=1, used_tokens=8, reset_s=1)
+STANDING = Standing(limits=LIMITS, used_requests=1, used_tokens=8, reset_s=1, asked_at=0)
 CALLER = cast(Caller, SimpleNamespace(plan_name="heroku-inference:small", model_id=MODEL.id))
 
 # One or more of each exception in the table of inference/errors.py.
@@ -84,8 +94,18 @@ FAILURES: list[Exception] = [
     DimensionNotOffered("dimensions", 7, MODEL),
     TypeNotOffered("embedding_type", "int8", 7, MODEL),
     RequestExceedsLimit(tokens=9, limits=LIMITS),
-    RateLimitExceeded("requests", standing=STANDING, retry_after_s=3),
-    RateLimitExceeded("tokens", standing=STANDING, retry_after_s=3),
+    RateLimitExceeded("requests", asked=1, standing=STANDING, retry_after_s=3),
+    RateLimitExceeded("tokens", asked=2, standing=STANDING, retry_after_s=3),
+    RateLimitExceeded("concurrent requests", asked=1, standing=STANDING, retry_after_s=1),
+    SpendCapReached(
+        Cap(scope="app", scope_id="shop", limit_microunits=2_000_000),
+        spent_picounits=1_999_999_999_999,
+        asked_picounits=2,
+        resets_at=datetime(2026, 12, 1, tzinfo=UTC),
+        standing=STANDING,
+    ),
+    ModelHasNoPrice("the plan has none"),
+    PlanHasNoPrice("none is in force"),
     InvalidIdempotencyKey(),
     IdempotencyKeyReused(),
     IdempotencyKeyInUse(),
@@ -173,6 +193,13 @@ def test_every_route_is_in_it_and_no_other() -> None:
 )
 def test_every_parameter_is_in_it_and_no_other(schema: str, names: tuple[str, ...]) -> None:
     assert set(document()["components"]["schemas"][schema]["properties"]) == set(names)
+
+
+def test_every_parameter_of_usage_is_in_it_and_no_other() -> None:
+    operation = document()["paths"]["/v1/usage"]["get"]
+    assert [parameter["name"] for parameter in operation["parameters"]] == list(
+        usage_views.PARAMETERS
+    )
 
 
 def test_the_failures_here_are_all_that_the_table_of_errors_has() -> None:
