@@ -1,0 +1,178 @@
+"""Notifications: told by e-mail or webhook, from rows written with what they tell of.
+
+A notification is a row first, in the transaction of what it is about, and sent afterwards by a
+task. Each attempt is claimed before it is made, so one that is cut off is made again after LEASE_S:
+a receiver may hear twice, under one id, but never not at all.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from smtplib import SMTPException
+from typing import Any
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.db import transaction
+from django.db.models import QuerySet
+
+from billing import webhooks
+from billing.models import Budget, Notification
+from billing.webhooks import WebhookFailed, WebhookGone
+
+logger = logging.getLogger(__name__)
+
+# What Standard Webhooks proposes, and nothing after it.
+RETRIES_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+LEASE_S = 120
+WEBHOOKS_AT_ONCE = 50
+EMAILS_A_RUN = 100
+
+Clock = Callable[[], datetime]
+
+
+class EmailFailed(Exception):
+    """The message says why."""
+
+
+def queue_email(address: str, *, subject: str, text: str, now: datetime) -> Notification:
+    """Runs in its caller's transaction."""
+    return Notification.objects.create(
+        channel=Notification.Channel.EMAIL,
+        target=address,
+        subject=subject,
+        payload={"text": text},
+        next_attempt_at=now,
+        created_at=now,
+    )
+
+
+def queue_webhook(
+    url: str, secret: str, *, event: str, data: dict[str, Any], now: datetime
+) -> Notification:
+    """Runs in its caller's transaction."""
+    return Notification.objects.create(
+        channel=Notification.Channel.WEBHOOK,
+        target=url,
+        secret=secret,
+        subject=event,
+        payload={"type": event, "timestamp": now.isoformat(), "data": data},
+        next_attempt_at=now,
+        created_at=now,
+    )
+
+
+def deliver_notifications(clock: Clock) -> int:
+    """Try once what is due; returns how many were delivered. Safe to run in parallel."""
+    return _deliver_webhooks(clock) + _deliver_emails(clock)
+
+
+def send_again(notifications: "QuerySet[Notification]", now: datetime) -> None:
+    """Try them from the first attempt on, whether they were delivered or given up."""
+    notifications.update(attempts=0, next_attempt_at=now, delivered_at=None, last_error="")
+
+
+def _deliver_webhooks(clock: Clock) -> int:
+    delivered = 0
+    while claimed := _claim(Notification.Channel.WEBHOOK, WEBHOOKS_AT_ONCE, clock()):
+        failures = asyncio.run(_post_all(claimed, clock()))
+        for notification, failure in zip(claimed, failures, strict=True):
+            _finish(notification, failure, clock())
+            delivered += failure is None
+    return delivered
+
+
+async def _post_all(
+    notifications: Sequence[Notification], now: datetime
+) -> list[WebhookFailed | None]:
+    """At the same time, so that one that hangs keeps no other waiting."""
+    return list(await asyncio.gather(*(_post(each, now) for each in notifications)))
+
+
+async def _post(notification: Notification, now: datetime) -> WebhookFailed | None:
+    try:
+        await webhooks.post(
+            notification.target,
+            notification.secret,
+            message_id=str(notification.id),
+            body=json.dumps(notification.payload),
+            now=now,
+        )
+    except WebhookFailed as error:
+        return error
+    return None
+
+
+def _deliver_emails(clock: Clock) -> int:
+    """Until one fails: the others would fail for the same reason."""
+    for delivered in range(EMAILS_A_RUN):
+        claimed = _claim(Notification.Channel.EMAIL, 1, clock())
+        if not claimed:
+            return delivered
+        try:
+            _send_email(claimed[0])
+        except EmailFailed as error:
+            _finish(claimed[0], error, clock())
+            return delivered
+        _finish(claimed[0], None, clock())
+    return EMAILS_A_RUN
+
+
+def _send_email(notification: Notification) -> None:
+    """Raises EmailFailed."""
+    if not settings.EMAIL_URL:
+        raise EmailFailed("EMAIL_URL is not set, so no e-mails are sent")
+    message = EmailMessage(
+        subject=notification.subject,
+        body=notification.payload["text"],
+        to=[notification.target],
+        headers={"Message-ID": f"<{notification.id}@annex>"},  # of each attempt the same
+    )
+    try:
+        message.send()
+    except (SMTPException, OSError) as error:
+        raise EmailFailed(f"the mail server did not take it: {error}"[:500]) from error
+
+
+def _claim(channel: Notification.Channel, count: int, now: datetime) -> list[Notification]:
+    """Those that are due, for LEASE_S; their attempt is counted before it is made."""
+    with transaction.atomic():
+        due = Notification.objects.filter(channel=channel, next_attempt_at__lte=now)
+        locked = due.select_for_update(skip_locked=True).order_by("next_attempt_at")
+        claimed = list(locked[:count])
+        for notification in claimed:
+            notification.attempts += 1
+            notification.next_attempt_at = now + timedelta(seconds=LEASE_S)
+        Notification.objects.bulk_update(claimed, ["attempts", "next_attempt_at"])
+    return claimed
+
+
+def _finish(notification: Notification, failure: Exception | None, now: datetime) -> None:
+    """Write down how the attempt ended, unless another attempt was claimed since."""
+    next_attempt_at = None if failure is None else _next_attempt(notification, failure, now)
+    Notification.objects.filter(id=notification.id, attempts=notification.attempts).update(
+        delivered_at=None if failure else now,
+        next_attempt_at=next_attempt_at,
+        last_error=str(failure or ""),
+    )
+    if failure is not None and next_attempt_at is None:
+        logger.warning("gave up notification %s: %s", notification.id, failure)
+    if isinstance(failure, WebhookGone):
+        _disable_webhook(notification)
+
+
+def _next_attempt(notification: Notification, failure: Exception, now: datetime) -> datetime | None:
+    is_final = isinstance(failure, WebhookGone) or (
+        isinstance(failure, EmailFailed) and not settings.EMAIL_URL
+    )
+    if is_final or notification.attempts > len(RETRIES_S):
+        return None
+    return now + timedelta(seconds=RETRIES_S[notification.attempts - 1])
+
+
+def _disable_webhook(notification: Notification) -> None:
+    """Take the URL from the budget that it was for, unless it has another by now."""
+    budget_id = notification.payload["data"]["budget_id"]
+    Budget.objects.filter(id=budget_id, webhook_url=notification.target).update(webhook_url="")

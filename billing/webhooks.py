@@ -1,0 +1,166 @@
+"""Webhooks: a signed POST to an address that a customer chose, and never into our own network.
+
+Signed as Standard Webhooks 1.0.0 has it (https://www.standardwebhooks.com). The host's name is
+resolved here, and the connection goes to an address that was checked: what the name resolves to a
+moment later changes nothing.
+"""
+
+import asyncio
+import secrets
+import socket
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from ipaddress import ip_address, ip_network
+from ssl import SSLContext
+
+import httpx
+from django.conf import settings
+from standardwebhooks import Webhook
+
+TIMEOUT_S = 15.0
+URL_MAX_CHARACTERS = 500
+PORTS = range(1, 65_536)
+SECRET_PREFIX = "whsec_"  # noqa: S105 - not a secret itself
+SECRET_BYTES = range(24, 65)  # what the specification asks for
+
+# Public by their ranges, and yet not for others: IPv6 addresses that carry an IPv4 address, those
+# of protocols, and the metadata service of Azure.
+_NOT_PUBLIC = tuple(
+    ip_network(network)
+    for network in (
+        "::/96",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "2001::/32",
+        "2002::/16",
+        "192.0.0.0/24",
+        "168.63.129.16/32",
+    )
+)
+
+
+class InvalidURL(Exception):
+    """The message says what is wrong with it."""
+
+
+class InvalidSecret(Exception):
+    """The message says what a secret must be."""
+
+
+class WebhookFailed(Exception):
+    """The message says why: for the customer, so it holds nothing that the other side wrote."""
+
+
+class WebhookGone(WebhookFailed):
+    """The other side answered 410: it wants no more of them."""
+
+
+def new_secret() -> str:
+    return SECRET_PREFIX + b64encode(secrets.token_bytes(32)).decode()
+
+
+def check_secret(secret: str) -> None:
+    """Raises InvalidSecret."""
+    try:
+        key = b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except (Base64Error, ValueError):
+        key = b""
+    if not secret.startswith(SECRET_PREFIX) or len(key) not in SECRET_BYTES:
+        raise InvalidSecret(f"must be {SECRET_PREFIX} and 24 to 64 bytes in base64")
+
+
+def check_url(url: str) -> None:
+    """Whether it could be posted to; asks no name server. Raises InvalidURL."""
+    if len(url) > URL_MAX_CHARACTERS:
+        raise InvalidURL(f"must have at most {URL_MAX_CHARACTERS} characters")
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise InvalidURL("must be a URL such as https://example.com/hooks") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+        raise InvalidURL("must be an http or https URL with a host, and without a password")
+    if parsed.port is not None and parsed.port not in PORTS:
+        raise InvalidURL(f"must have a port up to {PORTS[-1]}, or none")
+
+
+async def post(url: str, secret: str, *, message_id: str, body: str, now: datetime) -> None:
+    """Deliver once, within TIMEOUT_S in all; only a 2xx counts. Raises WebhookFailed."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            status = await _post(httpx.URL(url), body, _sign(secret, message_id, body, now))
+    except TimeoutError as error:
+        raise WebhookFailed(f"no answer within {TIMEOUT_S:.0f} s") from error
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise WebhookFailed(f"no answer: {type(error).__name__}") from error
+    if status == 410:
+        raise WebhookGone("answered 410: it wants no more")
+    if not 200 <= status < 300:
+        raise WebhookFailed(f"answered {status}, not 2xx")
+
+
+def _sign(secret: str, message_id: str, body: str, now: datetime) -> dict[str, str]:
+    at = now.astimezone(UTC)
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(secret).sign(message_id, at, body),
+    }
+
+
+async def _post(url: httpx.URL, body: str, signature: dict[str, str]) -> int:
+    """The status of the answer; its body is not read."""
+    host = url.raw_host.decode("ascii")
+    headers = {
+        "host": url.netloc.decode("ascii"),
+        "content-type": "application/json",
+        "user-agent": "Annex",
+        **signature,
+    }
+    # A proxy would resolve the name once more.
+    async with httpx.AsyncClient(
+        timeout=TIMEOUT_S, verify=_tls_context(), trust_env=False
+    ) as client:
+        request = client.build_request(
+            "POST",
+            url.copy_with(host=await _resolve(host, url)),
+            content=body.encode(),
+            headers=headers,
+            extensions={"sni_hostname": host},
+        )
+        response = await client.send(request, stream=True)
+        await response.aclose()
+        return response.status_code
+
+
+async def _resolve(host: str, url: httpx.URL) -> str:
+    """An address of the host that may be called. Raises WebhookFailed."""
+    port = url.port or (443 if url.scheme == "https" else 80)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise WebhookFailed("its host's name is not known") from error
+    addresses = [str(address[0]) for *_, address in found]
+    if not settings.WEBHOOK_ALLOW_PRIVATE and not all(map(is_public, addresses)):
+        raise WebhookFailed("its host is in a private network, which is not allowed here")
+    return _preferred(addresses)
+
+
+def _preferred(addresses: Sequence[str]) -> str:
+    """IPv4 where there is one: many hosts have IPv6 addresses that they cannot reach."""
+    return next((address for address in addresses if ":" not in address), addresses[0])
+
+
+def is_public(address: str) -> bool:
+    """Whether the address is one of the internet: none of a private network, of this machine, of
+    its link (which the metadata of clouds is on), or for many."""
+    ip = ip_address(address.partition("%")[0])
+    inside = any(ip.version == network.version and ip in network for network in _NOT_PUBLIC)
+    return ip.is_global and not ip.is_multicast and not inside
+
+
+@cache
+def _tls_context() -> SSLContext:
+    return httpx.create_ssl_context()  # reading the certificates takes tens of milliseconds
