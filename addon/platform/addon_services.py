@@ -76,10 +76,28 @@ def order_plan(identity: str) -> tuple[AddonService, Plan]:
     plan = _find_plan(identity)
     service = AddonService.objects.filter(name=plan.service_name).first() if plan else None
     if plan is None or service is None or not plan.is_visible:
-        raise UnknownPlan(
-            f'Couldn\'t find either the add-on service or the add-on plan of "{identity}".'
-        )
+        raise _unknown(identity)
     return service, plan
+
+
+def plan_to_change_to(service: AddonService, identity: str) -> Plan:
+    """The plan of `service` on sale that `service:plan`, `plan` or an id names.
+
+    Raises UnknownPlan.
+    """
+    try:
+        plan = get_plan(service, identity)
+    except PlanNotFound:
+        raise _unknown(identity) from None
+    if not plan.is_visible:
+        raise _unknown(identity)
+    return plan
+
+
+def _unknown(identity: str) -> UnknownPlan:
+    return UnknownPlan(
+        f'Couldn\'t find either the add-on service or the add-on plan of "{identity}".'
+    )
 
 
 def _find_plan(identity: str) -> Plan | None:

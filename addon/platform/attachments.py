@@ -47,7 +47,7 @@ def attach(addon: Addon, app: App, account: Account, wish: Wish, now: datetime) 
     AttachmentFailed, ConcurrentChange, AddonNotFound, AppNotFound.
     """
     with transaction.atomic():
-        locked_addon = _lock_ready_addon(addon.id)
+        locked_addon = _lock_ready_addon(addon.id, now)
         if app.id != locked_addon.app_id and not locked_addon.service.supports_sharing:
             raise SharingNotSupported(
                 f"{addon.service.name} add-ons cannot be attached to other apps than their own"
@@ -59,13 +59,15 @@ def attach(addon: Addon, app: App, account: Account, wish: Wish, now: datetime) 
     return attachment
 
 
-def _lock_ready_addon(addon_id: UUID) -> Addon:
+def _lock_ready_addon(addon_id: UUID, now: datetime) -> Addon:
     locked = Addon.objects.select_for_update(of=("self",)).select_related("service", "app", "plan")
     addon = locked.filter(id=addon_id).exclude(state=State.DEPROVISIONED).first()
     if addon is None:
         raise AddonNotFound
     if addon.state != State.PROVISIONED:
         raise AddonNotReady(f"{addon.name} is {addon.state}; it can be attached once provisioned")
+    if addon.next_attempt_at is not None and addon.next_attempt_at > now:
+        raise AddonNotReady(f"The plan of {addon.name} is being changed; please try again")
     return addon
 
 

@@ -52,6 +52,14 @@ def read_addon(data: object) -> AddonBody:
     )
 
 
+def read_plan_change(data: object) -> str:
+    """What the wanted plan is called."""
+    body = read_object(data)
+    if body.get("name") is not None:
+        raise InvalidField("name cannot be changed here; give only plan")
+    return _read_reference(body, "plan")
+
+
 def read_attachment(data: object) -> AttachmentBody:
     body = read_object(data)
     if body.get("namespace") is not None:

@@ -122,15 +122,24 @@ def var_names(attachment: Attachment) -> list[str]:
     ]
 
 
+def differs(attachment: Attachment, config: Mapping[str, str]) -> bool:
+    """Whether the attachment's app has other values than those of `config` for it."""
+    values = _values(attachment, config)
+    written = attachment.app.config_vars.filter(name__in=values)
+    return {var.name: var.value for var in written} != values
+
+
+def _values(attachment: Attachment, config: Mapping[str, str]) -> dict[str, str]:
+    prefix = attachment.addon.service.config_vars_prefix
+    return {config_var_name(attachment.name, prefix, name): value for name, value in config.items()}
+
+
 def write_attached(attachment: Attachment, config: Mapping[str, str]) -> None:
     """Give the attachment's app the vars of `config`, under the attachment's name.
 
     Whatever had those names is replaced: the user confirmed it. The caller holds the app's lock.
     """
-    prefix = attachment.addon.service.config_vars_prefix
-    values = {
-        config_var_name(attachment.name, prefix, name): value for name, value in config.items()
-    }
+    values = _values(attachment, config)
     attachment.app.config_vars.filter(name__in=values).delete()
     ConfigVar.objects.bulk_create(
         ConfigVar(app=attachment.app, name=name, value=value, attachment=attachment)

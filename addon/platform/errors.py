@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from addon.config_names import InvalidAlias
 from addon.json_api import InvalidField, unavailable
+from addon.platform.account_invoices import InvoiceLineNotFound, InvoiceNotFound
 from addon.platform.addon_services import AddonServiceNotFound, PlanNotFound, UnknownPlan
 from addon.platform.addons import AddonNotFound, AddonNotReady
 from addon.platform.aliases import AliasTaken, ConfirmationRequired, LastAttachment
@@ -24,6 +25,7 @@ from addon.platform.attachments import (
 )
 from addon.platform.config_vars import ConfigVarOwned, InvalidConfigVar
 from addon.platform.heroku_apps import AppNameTaken, AppNotFound, InvalidApp
+from addon.platform.plan_changes import PlanChangeFailed, PlanChangeRefused
 from addon.platform.provisioning import (
     AddonNameTaken,
     AlreadyInstalled,
@@ -33,6 +35,9 @@ from addon.platform.provisioning import (
 )
 from addon.platform.releases import InvalidRange, ReleaseNotFound
 from addon.platform.transitions import ConcurrentChange
+from addon.platform.usage import TeamNotFound
+from billing.budgets import BudgetExists, InvalidBudget, UnknownBudget
+from billing.invoice_export import InvoiceNotSigned, NoSigningKey
 
 
 class PipelineCouplingNotFound(Exception):
@@ -48,9 +53,13 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     AddonServiceNotFound: (404, "not_found"),
     AppNotFound: (404, "not_found"),
     AttachmentNotFound: (404, "not_found"),
+    InvoiceLineNotFound: (404, "not_found"),
+    InvoiceNotFound: (404, "not_found"),
     PipelineCouplingNotFound: (404, "not_found"),
     PlanNotFound: (404, "not_found"),
     ReleaseNotFound: (404, "not_found"),
+    TeamNotFound: (404, "not_found"),
+    UnknownBudget: (404, "not_found"),
     exceptions.MethodNotAllowed: (405, "method_not_allowed"),
     ConcurrentChange: (409, "conflict"),
     InvalidRange: (416, "requested_range_not_satisfiable"),
@@ -59,17 +68,22 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     AliasTaken: (422, "invalid_params"),
     AlreadyInstalled: (422, "invalid_params"),
     AppNameTaken: (422, "invalid_params"),
+    BudgetExists: (422, "invalid_params"),
     ConfigVarOwned: (422, "invalid_params"),
     InvalidAddonName: (422, "invalid_params"),
     InvalidAlias: (422, "invalid_params"),
     InvalidApp: (422, "invalid_params"),
+    InvalidBudget: (422, "invalid_params"),
     InvalidConfigVar: (422, "invalid_params"),
     InvalidField: (422, "invalid_params"),
+    InvoiceNotSigned: (422, "invalid_params"),
     LastAttachment: (422, "invalid_params"),
     SharingNotSupported: (422, "invalid_params"),
     UnknownPlan: (422, "invalid_params"),
     ConfirmationRequired: (423, "confirmation_required"),
     AttachmentFailed: (503, "service_unavailable"),
+    NoSigningKey: (503, "service_unavailable"),
+    PlanChangeFailed: (503, "service_unavailable"),
 }
 
 # What the provider told the user carries the provider's own status.
@@ -80,15 +94,19 @@ RESOURCES: dict[type[Exception], str] = {
     AddonServiceNotFound: "addon_service",
     AppNotFound: "app",
     AttachmentNotFound: "add_on attachment",
+    InvoiceLineNotFound: "invoice_line",
+    InvoiceNotFound: "invoice",
     PipelineCouplingNotFound: "pipeline_coupling",
     PlanNotFound: "plan",
     ReleaseNotFound: "release",
+    TeamNotFound: "team",
+    UnknownBudget: "budget",
 }
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """The answer to `error`; None, and so a logged 500, for one that the table lacks."""
-    if isinstance(error, ProvisionRefused | AttachmentRefused):
+    if isinstance(error, ProvisionRefused | AttachmentRefused | PlanChangeRefused):
         status, error_id = error.status, PROVIDER_IDS[error.status]
     elif type(error) in TABLE:
         status, error_id = TABLE[type(error)]

@@ -123,7 +123,8 @@ class Addon(models.Model):
     """An add-on of an app. Its state is written by transitions.py only.
 
     In a state that waits for the provider, `next_attempt_at` is when the provider is to be asked
-    again; until then somebody may be asking it, so it is also the lease of whoever does.
+    again; until then somebody may be asking it, so it is also the lease of whoever does. One that
+    is provisioned has it only while its provider may have another plan: plan_changes.py.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

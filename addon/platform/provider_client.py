@@ -19,6 +19,7 @@ from django.db import connection
 from addon.platform.models import Addon, AddonService, Attachment
 from addon.platform.regions import REGIONS
 from addon.platform.retries import CALL_TIMEOUT_S
+from billing.models import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,14 @@ def provision(addon: Addon, attachment: Attachment) -> Reply:
     return _read_config_reply(service, answer, needs_id=True)
 
 
+def change_plan(addon: Addon, plan: Plan) -> Reply:
+    """What of the config is the same for all attachments, as far as the plan changes it."""
+    answer = _call(addon.service, "PUT", f"/{addon.id}", {"plan": plan.slug})
+    if isinstance(answer, _Answer) and answer.status in {404, 410}:
+        return Gone()
+    return _read_config_reply(addon.service, answer, needs_config=False)
+
+
 def deprovision(addon: Addon) -> Done | Gone | Uncertain:
     return _read_removal(_call(addon.service, "DELETE", f"/{addon.id}", None))
 
@@ -104,7 +113,7 @@ def attach(attachment: Attachment) -> Reply:
     answer = _call(service, "PUT", _attachment_path(attachment), _name_and_app(attachment))
     if isinstance(answer, _Answer) and answer.status in {404, 410}:
         return Gone()
-    return _read_config_reply(service, answer, needs_id=False)
+    return _read_config_reply(service, answer)
 
 
 def detach(attachment: Attachment) -> Done | Gone | Uncertain:
@@ -181,7 +190,11 @@ def _read_removal(answer: _Answer | Uncertain) -> Done | Gone | Uncertain:
 
 
 def _read_config_reply(
-    service: AddonService, answer: _Answer | Uncertain, *, needs_id: bool
+    service: AddonService,
+    answer: _Answer | Uncertain,
+    *,
+    needs_id: bool = False,
+    needs_config: bool = True,
 ) -> Reply:
     if isinstance(answer, Uncertain):
         return answer
@@ -194,7 +207,8 @@ def _read_config_reply(
         return Accepted(message=message, provider_id=provider_id)
     if answer.status not in {200, 201}:
         return Uncertain(reason=f"the provider answered {answer.status}")
-    config = _config(service, body.get("config"))
+    written = body.get("config")
+    config = {} if written is None and not needs_config else _config(service, written)
     if config is None or (needs_id and not provider_id):
         return Uncertain(reason=f"the provider answered {answer.status} with a malformed body")
     return Done(config=config, message=message, provider_id=provider_id)

@@ -25,6 +25,7 @@ from addon.platform.provider_client import Accepted, Done, Gone, Refused, Uncert
 from addon.platform.retries import ASYNC_PROVISION_WINDOW, PROVISION_WINDOW, wait_after
 from addon.platform.transitions import ConcurrentChange, move
 from billing.models import Plan
+from billing.subscriptions import end_subscription, subscribe
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +101,22 @@ def _insert(order: Order, now: datetime) -> tuple[Addon, Attachment]:
         if not order.service.supports_multiple_installations:
             _refuse_second(app, order.service)
         addon = _insert_addon(order, app, now)
+        _subscribe(addon, order, now)
         action = f"Adding {order.plan.name} to app {app.name}"
         return addon, reserve(app, addon, order.wish, action, now)
+
+
+def _subscribe(addon: Addon, order: Order, now: datetime) -> None:
+    owner = order.app.owner
+    subscribe(
+        resource_id=addon.id,
+        customer_id=owner.id,
+        email=owner.email,
+        name=owner.name,
+        resource_name=addon.name,
+        plan=order.plan,
+        now=now,
+    )
 
 
 def _refuse_second(app: App, service: AddonService) -> None:
@@ -213,6 +228,7 @@ def _give_up(addon: Addon, account: Account, now: datetime, reason: str) -> None
             deadline_at=None,
             last_error=reason,
         )
+        end_subscription(addon.id, addon.created_at)  # what was never provisioned costs nothing
         attachments.withdraw_all(addon, account, now)
         if was_refused_at_once:
             addon.attachments.all().delete()
@@ -225,6 +241,7 @@ def abandon(addon: Addon, account: Account, now: datetime) -> None:
         reason = f"not provisioned in time; {addon.last_error}".rstrip("; ")
         lease = now + wait_after(1)  # of the removal that follows at once
         move(addon, Event.ABANDONED, now, attempts=0, next_attempt_at=lease, last_error=reason)
+        end_subscription(addon.id, addon.created_at)
         attachments.withdraw_all(addon, account, now)
 
 
@@ -255,6 +272,7 @@ def destroy(addon: Addon, account: Account, now: datetime, *, force: bool) -> Ad
             next_attempt_at=now + wait_after(1),
             deadline_at=None,
         )
+        end_subscription(locked.id, now if is_idle else locked.created_at)
         attachments.withdraw_all(locked, account, now)
     # One that was provisioning may have a call under way; a removal that overtook it would leave
     # the resource behind. The reconciler removes it when that call is surely over.

@@ -10,7 +10,8 @@ from datetime import datetime
 from functools import partial
 
 from addon.lifecycle import State
-from addon.platform import app_removal, attachments, provisioning
+from addon.platform import app_removal, attachments, plan_changes, provisioning
+from addon.platform.addons import AddonNotFound, AddonNotReady
 from addon.platform.attachments import AttachmentFailed, AttachmentRefused
 from addon.platform.heroku_apps import AppNotFound
 from addon.platform.models import Addon, App, Attachment, AttachmentState
@@ -41,7 +42,7 @@ def _run(row_id: object, step: Callable[[], None]) -> None:
     except (ProvisionRefused, AttachmentRefused, AttachmentFailed) as outcome:
         # Where a user waits these are the answer; here the row already says what comes next.
         logger.warning("reconciled %s: %s", row_id, type(outcome).__name__)
-    except (ConcurrentChange, AppNotFound) as overtaken:
+    except (ConcurrentChange, AppNotFound, AddonNotFound, AddonNotReady) as overtaken:
         logger.info("reconciling %s was overtaken: %s", row_id, overtaken)
     except Exception:
         logger.exception("reconciling %s failed; it is tried again when its lease ends", row_id)
@@ -49,7 +50,9 @@ def _run(row_id: object, step: Callable[[], None]) -> None:
 
 def _overdue_addons(now: datetime) -> Iterable[Addon]:
     waiting = Addon.objects.filter(
-        state__in=[State.PROVISIONING, State.DEPROVISIONING], next_attempt_at__lte=now
+        # One that is provisioned is due when its provider may have another plan than it.
+        state__in=[State.PROVISIONING, State.PROVISIONED, State.DEPROVISIONING],
+        next_attempt_at__lte=now,
     )
     related = waiting.select_related("app__owner", "service", "plan")
     return list(related.order_by("next_attempt_at")[:ROWS_MAX])
@@ -61,9 +64,12 @@ def _remove_remains(app: App, clock: Clock) -> None:
 
 def _drive_addon(addon: Addon, clock: Clock) -> None:
     now = clock()
+    owner = addon.app.owner
+    if addon.state == State.PROVISIONED:
+        plan_changes.confirm_plan(addon, owner, now)
+        return
     if not claim(addon, now):
         return
-    owner = addon.app.owner
     if addon.state == State.PROVISIONING:
         if addon.deadline_at is not None and addon.deadline_at <= now:
             provisioning.abandon(addon, owner, now)

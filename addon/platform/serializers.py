@@ -6,6 +6,7 @@ no client minds when it did not.
 
 import uuid
 from collections.abc import Iterable
+from datetime import datetime
 
 from django.conf import settings
 
@@ -14,8 +15,13 @@ from addon.platform.addons import config_var_names
 from addon.platform.models import Account, Addon, AddonService, App, Attachment, Release
 from addon.platform.regions import REGIONS, Region
 from billing.models import Plan
+from billing.periods import round_ratio
+from billing.prices import MICROUNITS_PER_CENT, PlanHasNoPrice, price_at, prices_of
 
 Answer = dict[str, object]
+
+# What the CLI divides a monthly price by to print the hourly one.
+HOURS_PER_MONTH = 720
 
 
 def account_json(account: Account) -> Answer:
@@ -129,7 +135,7 @@ def addon_service_json(service: AddonService) -> Answer:
     }
 
 
-def plan_json(plan: Plan, service: AddonService) -> Answer:
+def plan_json(plan: Plan, service: AddonService, now: datetime) -> Answer:
     return {
         "addon_service": {"id": str(service.id), "name": service.name},
         "compliance": None,
@@ -141,7 +147,7 @@ def plan_json(plan: Plan, service: AddonService) -> Answer:
         "installable_inside_private_network": False,
         "installable_outside_private_network": True,
         "name": plan.name,
-        "price": price_json(plan),
+        "price": price_json(plan, now),
         "space_default": False,
         "state": "ga",
         "updated_at": iso(plan.updated_at),
@@ -149,38 +155,58 @@ def plan_json(plan: Plan, service: AddonService) -> Answer:
     }
 
 
-def price_json(plan: Plan) -> Answer:
-    """Cents per month. The CLI prints "free" instead of "metered" without `metered`."""
+def price_json(plan: Plan, now: datetime) -> Answer:
+    """Cents per month, what is reserved by the hour included; not what is metered on top.
+
+    The CLI prints "metered" instead of an amount where `metered` is true, and "free" where neither
+    is given.
+    """
+    cents = _monthly_cents(plan, now)
     return {
-        "cents": plan.price_cents,
+        "cents": cents,
         "contract": plan.is_contract,
-        "metered": plan.is_metered,
+        "metered": plan.is_metered and cents == 0,
         "unit": "month",
     }
 
 
-def addons_json(addons: Iterable[Addon]) -> list[Answer]:
+def _monthly_cents(plan: Plan, now: datetime) -> int:
+    try:
+        price = price_at(prices_of(plan), now)
+    except PlanHasNoPrice:
+        return 0  # a plan of another provider, which bills for itself
+    hourly = price.worker_hour_microunits * plan.workers
+    monthly = price.monthly_microunits + hourly * HOURS_PER_MONTH
+    return round_ratio(monthly, MICROUNITS_PER_CENT)
+
+
+def addons_json(addons: Iterable[Addon], now: datetime) -> list[Answer]:
     rows = list(addons)
     names = config_var_names(rows)
-    return [_addon_json(addon, names[addon.id]) for addon in rows]
+    one_of_each_plan = {addon.plan_id: addon for addon in rows}
+    plans = {
+        plan_id: plan_json(addon.plan, addon.service, now)
+        for plan_id, addon in one_of_each_plan.items()
+    }
+    return [_addon_json(addon, plans[addon.plan_id], names[addon.id]) for addon in rows]
 
 
-def addon_json(addon: Addon) -> Answer:
-    return addons_json([addon])[0]
+def addon_json(addon: Addon, now: datetime) -> Answer:
+    return addons_json([addon], now)[0]
 
 
-def _addon_json(addon: Addon, config_vars: list[str]) -> Answer:
+def _addon_json(addon: Addon, plan: Answer, config_vars: list[str]) -> Answer:
     answer: Answer = {
         "actions": [],
         "addon_service": addon_service_json(addon.service),
         "app": app_stub(addon.app),
-        "billed_price": price_json(addon.plan),
+        "billed_price": plan["price"],
         "billing_entity": {**app_stub(addon.app), "type": "app"},
         "config_vars": config_vars,
         "created_at": iso(addon.created_at),
         "id": str(addon.id),
         "name": addon.name,
-        "plan": plan_json(addon.plan, addon.service),
+        "plan": plan,
         "provider_id": addon.provider_id,
         "state": addon.state,
         "updated_at": iso(addon.updated_at),

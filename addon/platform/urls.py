@@ -2,10 +2,26 @@
 
 from django.urls import path
 
-from addon.platform import views
+from addon.platform import billing_views, views
 
 urlpatterns = [
     path("account", views.AccountView.as_view()),
+    path("account/budgets", billing_views.BudgetsView.as_view()),
+    path("account/budgets/<str:budget>", billing_views.BudgetView.as_view()),
+    path("account/invoices", billing_views.InvoicesView.as_view()),
+    path("account/invoices/<str:invoice>.csv", billing_views.InvoiceCsvView.as_view()),
+    path("account/invoices/<str:invoice>.pdf", billing_views.InvoicePdfView.as_view()),
+    path("account/invoices/<str:invoice>", billing_views.InvoiceView.as_view()),
+    path("account/invoices/<str:invoice>/export", billing_views.InvoiceExportView.as_view()),
+    path("account/invoices/<str:invoice>/lines", billing_views.InvoiceLinesView.as_view()),
+    path(
+        "account/invoices/<str:invoice>/lines/<str:line>/events",
+        billing_views.InvoiceLineEventsView.as_view(),
+    ),
+    path(
+        "account/invoices/<str:invoice>/lines/<str:line>/events.csv",
+        billing_views.InvoiceLineEventsCsvView.as_view(),
+    ),
     path("actions/addon-attachments/resolve", views.ResolveAttachmentsView.as_view()),
     path("actions/addons/resolve", views.ResolveAddonsView.as_view()),
     path("addon-attachments", views.AttachmentsView.as_view()),
@@ -29,6 +45,11 @@ urlpatterns = [
     path("apps/<str:app>/pipeline-couplings", views.PipelineCouplingsView.as_view()),
     path("apps/<str:app>/releases", views.ReleasesView.as_view()),
     path("apps/<str:app>/releases/<str:release>", views.ReleaseView.as_view()),
+    path("apps/<str:app>/usage", billing_views.AppUsageView.as_view()),
+    path("invoice-signing-key", billing_views.InvoiceSigningKeyView.as_view()),
     path("regions", views.RegionsView.as_view()),
+    path("teams/<str:team>/addons", billing_views.TeamAddonsView.as_view()),
+    path("teams/<str:team>/apps/<str:app>/usage", billing_views.TeamAppUsageView.as_view()),
+    path("teams/<str:team>/usage", billing_views.TeamUsageView.as_view()),
     path("users/~/apps", views.OwnAppsView.as_view()),
 ]

@@ -21,6 +21,7 @@ from addon.platform import (
     config_vars,
     errors,
     heroku_apps,
+    plan_changes,
     provisioning,
     releases,
 )
@@ -153,7 +154,9 @@ class PlansView(PlatformView):
 
     def get(self, request: Request, service: str) -> Response:
         found = addon_services.get_service(service)
-        return Response([plan_json(plan, found) for plan in addon_services.visible_plans(found)])
+        now = timezone.now()
+        plans = addon_services.visible_plans(found)
+        return Response([plan_json(plan, found, now) for plan in plans])
 
 
 class PlanView(PlatformView):
@@ -161,22 +164,22 @@ class PlanView(PlatformView):
 
     def get(self, request: Request, service: str, plan: str) -> Response:
         found = addon_services.get_service(service)
-        return Response(plan_json(addon_services.get_plan(found, plan), found))
+        return Response(plan_json(addon_services.get_plan(found, plan), found, timezone.now()))
 
 
 class AddonsView(PlatformView):
     def get(self, request: Request) -> Response:
-        return Response(addons_json(addons.list_addons(account_of(request))))
+        return Response(addons_json(addons.list_addons(account_of(request)), timezone.now()))
 
 
 class AddonView(PlatformView):
     def get(self, request: Request, addon: str) -> Response:
-        return Response(addon_json(addons.get_addon(account_of(request), addon)))
+        return Response(addon_json(addons.get_addon(account_of(request), addon), timezone.now()))
 
 
 class AppAddonsView(PlatformView):
     def get(self, request: Request, app: str) -> Response:
-        return Response(addons_json(addons.list_app_addons(_app(request, app))))
+        return Response(addons_json(addons.list_app_addons(_app(request, app)), timezone.now()))
 
     def post(self, request: Request, app: str) -> Response:
         found, body = _app(request, app), bodies.read_addon(request.data)
@@ -190,19 +193,29 @@ class AppAddonsView(PlatformView):
             wish=body.wish,
             options=body.options,
         )
-        return Response(addon_json(provisioning.provision(order, timezone.now())), status=201)
+        now = timezone.now()
+        return Response(addon_json(provisioning.provision(order, now), now), status=201)
 
 
 class AppAddonView(PlatformView):
     def get(self, request: Request, app: str, addon: str) -> Response:
-        return Response(addon_json(addons.get_app_addon(_app(request, app), addon)))
+        found = addons.get_app_addon(_app(request, app), addon)
+        return Response(addon_json(found, timezone.now()))
+
+    def patch(self, request: Request, app: str, addon: str) -> Response:
+        found = addons.get_app_addon(_app(request, app), addon)
+        plan_name = bodies.read_plan_change(request.data)
+        plan = addon_services.plan_to_change_to(found.service, plan_name)
+        now = timezone.now()
+        changed = plan_changes.change_plan(found, plan, account_of(request), now)
+        return Response(addon_json(changed, now))
 
     def delete(self, request: Request, app: str, addon: str) -> Response:
         found = addons.get_app_addon(_app(request, app), addon)
-        force = bodies.read_force(request.data)
-        destroyed = provisioning.destroy(found, account_of(request), timezone.now(), force=force)
+        force, now = bodies.read_force(request.data), timezone.now()
+        destroyed = provisioning.destroy(found, account_of(request), now, force=force)
         # The CLI reads the state; an empty 204 would crash it.
-        return Response(addon_json(destroyed))
+        return Response(addon_json(destroyed, now))
 
 
 class AttachmentsView(PlatformView):
@@ -252,7 +265,7 @@ class ResolveAddonsView(PlatformView):
     def post(self, request: Request) -> Response:
         body = bodies.read_resolve(request.data, "addon")
         found = addons.resolve_addons(account_of(request), body.identity, body.app)
-        return Response(addons_json(found))
+        return Response(addons_json(found, timezone.now()))
 
 
 class ResolveAttachmentsView(PlatformView):

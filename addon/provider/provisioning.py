@@ -1,4 +1,4 @@
-"""Provisioning, deprovisioning, attaching, detaching: idempotent by the ids that are sent.
+"""Provisioning, plan changes, attaching, and their ends: idempotent by the ids that are sent.
 
 A platform may send every request more than once. A repeat gets the answer of the first, the same
 key included; a repeat with other content is refused; what was removed is never made again. Each
@@ -18,7 +18,8 @@ from django.db import transaction
 from addon.provider import credentials
 from addon.provider.manifest import CONFIG_VARS_PREFIX
 from addon.provider.models import Attachment, Resource
-from billing.models import Plan
+from billing import subscriptions
+from billing.models import Plan, Subscription
 from billing.plans import find_plan, plans_of
 
 
@@ -78,6 +79,14 @@ class Provisioned:
     message: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanChanged:
+    """`config` is what the resource's attachments have alike; their keys stay."""
+
+    config: Mapping[str, str]
+    message: str
+
+
 def provision(request: ProvisionRequest, now: datetime) -> Provisioned:
     """The resource `request.uuid` with its first attachment and key, made unless it exists.
 
@@ -88,11 +97,28 @@ def provision(request: ProvisionRequest, now: datetime) -> Provisioned:
         # A parallel request of the same uuid waits here until the first has committed.
         _, created = Resource.objects.get_or_create(id=request.uuid, defaults=_row(request, now))
         resource = _lock(request.uuid)
-        if not created:
+        if created:
+            _subscribe(resource, plan, now)
+        else:
             _check_repeat(resource, request)
         attachment = _attach(resource, request.attachment, now)
         config = _config(attachment, plan)
     return Provisioned(resource_id=resource.id, config=config, message=_message(plan))
+
+
+def _subscribe(resource: Resource, plan: Plan, now: datetime) -> None:
+    """Our own platform has subscribed the resource, and may have ended that already; of another
+    platform we know no customer but the resource."""
+    if not Subscription.objects.filter(resource_id=resource.id).exists():
+        subscriptions.subscribe(
+            resource_id=resource.id,
+            customer_id=resource.id,
+            email="",
+            name="",
+            resource_name=resource.name,
+            plan=plan,
+            now=now,
+        )
 
 
 def _message(plan: Plan) -> str:
@@ -159,18 +185,42 @@ def _config(attachment: Attachment, plan: Plan) -> dict[str, str]:
     key = credentials.newest_key(attachment)
     if key is None:
         raise AttachmentGone(f"Every key of the attachment {attachment.id} was revoked")
+    return {**_shared_config(plan), f"{CONFIG_VARS_PREFIX}_KEY": key}
+
+
+def _shared_config(plan: Plan) -> dict[str, str]:
+    """What every attachment of a resource has alike."""
     return {
         f"{CONFIG_VARS_PREFIX}_URL": settings.INFERENCE_URL,
-        f"{CONFIG_VARS_PREFIX}_KEY": key,
         f"{CONFIG_VARS_PREFIX}_MODEL_ID": plan.model_id,
     }
 
 
+def change_plan(resource_id: UUID, plan_slug: str, now: datetime) -> PlanChanged:
+    """Put the resource on another plan, or on the one that it has, which changes nothing.
+
+    Raises UnknownPlan, ResourceNotFound, ResourceGone.
+    """
+    plan = _get_plan(plan_slug)
+    with transaction.atomic():
+        resource = _lock(resource_id)
+        if resource.plan_slug != plan.slug:
+            Resource.objects.filter(id=resource.id).update(plan_slug=plan.slug)
+            # Where our own platform is the customer's, it changes the subscription itself.
+            if subscriptions.find_customer_id(resource.id) == resource.id:
+                subscriptions.change_plan(resource.id, plan, now)
+    return PlanChanged(config=_shared_config(plan), message=_message(plan))
+
+
 def deprovision(resource_id: UUID, now: datetime) -> None:
-    """End the resource, its attachments and their keys. Raises ResourceNotFound, ResourceGone."""
+    """End the resource, its subscription, its attachments and their keys.
+
+    Raises ResourceNotFound, ResourceGone.
+    """
     with transaction.atomic():
         resource = _lock(resource_id)
         Resource.objects.filter(id=resource.id).update(deprovisioned_at=now)
+        subscriptions.end_subscription(resource.id, now)
         for attachment in resource.attachments.filter(detached_at=None):
             _end(attachment, now)
 

@@ -16,7 +16,12 @@ from addon.json_api import (
     read_uuid,
 )
 from addon.provider.manifest import CONFIG_VARS_PREFIX
-from addon.provider.provisioning import AttachmentRequest, Provisioned, ProvisionRequest
+from addon.provider.provisioning import (
+    AttachmentRequest,
+    PlanChanged,
+    Provisioned,
+    ProvisionRequest,
+)
 
 
 def read_provision_request(data: object) -> ProvisionRequest:
@@ -53,6 +58,15 @@ def read_attachment_request(data: object, attachment_id: UUID) -> AttachmentRequ
         name=read_text(body, "name", 256),
         app_name=read_text(body, "app", 64),
     )
+
+
+def read_plan_slug(data: object) -> str:
+    """Raises InvalidField, which names the field."""
+    return read_text(read_object(data), "plan", 100)
+
+
+def plan_changed_json(changed: PlanChanged) -> dict[str, object]:
+    return {"config": dict(changed.config), "message": changed.message}
 
 
 def provisioned_json(provisioned: Provisioned) -> dict[str, object]:

@@ -13,8 +13,10 @@ from addon.provider import errors, provisioning
 from addon.provider.authentication import PlatformAuthentication
 from addon.provider.provisioning import AttachmentNotFound, ResourceNotFound
 from addon.provider.serializers import (
+    plan_changed_json,
     provisioned_json,
     read_attachment_request,
+    read_plan_slug,
     read_provision_request,
 )
 
@@ -35,6 +37,11 @@ class ResourcesView(PartnerView):
 
 
 class ResourceView(PartnerView):
+    def put(self, request: Request, resource: str) -> Response:
+        plan_slug = read_plan_slug(request.data)
+        changed = provisioning.change_plan(_resource_id(resource), plan_slug, timezone.now())
+        return Response(plan_changed_json(changed))
+
     def delete(self, request: Request, resource: str) -> Response:
         provisioning.deprovision(_resource_id(resource), timezone.now())
         return Response(status=204)

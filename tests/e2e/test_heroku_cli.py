@@ -1,8 +1,9 @@
 """The commands that people type, with the real Heroku CLI; asserted is what they see."""
 
+import json
 import secrets
 
-from tests.e2e.cli import HerokuCli
+from tests.e2e.cli import HerokuCli, curl
 from tests.e2e.conftest import Embedding
 
 
@@ -68,6 +69,50 @@ def test_destroying_an_addon_removes_its_config_vars(
     heroku("addons:destroy", "EMBEDDING", "--app", app, "--confirm", app)
     assert "EMBEDDING_KEY" not in heroku.config(app)
     assert "heroku-inference" not in heroku("addons", "--app", app).stdout
+
+
+def test_the_plan_of_an_addon_is_changed_up_and_down(
+    heroku: HerokuCli, app: str, embedding: Embedding
+) -> None:
+    name = heroku("addons:info", "EMBEDDING", "--app", app).stdout.split()[1]
+    changed = heroku("addons:upgrade", "heroku-inference:dedicated", "--app", app).seen
+    expected = "from heroku-inference:standard to heroku-inference:dedicated... done, ~$2.940/hour"
+    assert f"Changing {name} on {app} {expected}" in changed
+    assert "heroku-inference:dedicated" in heroku("addons:info", name).seen
+    heroku("addons:downgrade", name, "cohere-embed-multilingual")
+    config = heroku.config(app)
+    assert config["EMBEDDING_MODEL_ID"] == "cohere-embed-multilingual"
+    assert config["EMBEDDING_KEY"] == embedding.key
+    assert f"Change plan of {name}" in heroku("releases", "--app", app).seen
+
+
+def test_a_plan_that_there_is_not_is_refused_with_those_there_are(
+    heroku: HerokuCli, app: str, embedding: Embedding
+) -> None:
+    refused = heroku.try_("addons:upgrade", "heroku-inference:gigantic", "--app", app)
+    assert refused.status != 0
+    assert "Couldn't find either the add-on service or the add-on plan" in refused.seen
+    assert "heroku-inference:dedicated" in refused.seen
+
+
+def test_what_an_addon_used_is_shown_by_its_meters(
+    heroku: HerokuCli, app: str, embedding: Embedding
+) -> None:
+    name = heroku("addons:info", "EMBEDDING", "--app", app).stdout.split()[1]
+    assert f"No usage found for app {app}" in heroku("usage:addons", "--app", app).seen
+    status, _, body = curl(
+        f"{embedding.url}/v1/embeddings",
+        "--header", f"Authorization: Bearer {embedding.key}",
+        "--header", "Content-Type: application/json",
+        "--data", json.dumps({"model": embedding.model_id, "input": ["one", "two"]}),
+    )  # fmt: skip
+    assert status == 200
+    tokens = body["usage"]["prompt_tokens"]
+    for words in (("--app", app), ("--team", "dev@example.com")):
+        seen = heroku("usage:addons", *words).seen
+        assert f"Usage for {app}" in seen
+        for meter, quantity in (("requests", 1), ("inputs", 2), ("input tokens", tokens)):
+            assert f"{name} {meter} {quantity}" in seen
 
 
 def test_config_vars_are_set_and_shown(heroku: HerokuCli, app: str) -> None:

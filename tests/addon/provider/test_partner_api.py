@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.test import Client
+from django.utils import timezone
 
 from addon.provider.credentials import find_identity
 from addon.provider.models import Attachment, Credential, Resource
+from billing.models import Plan, Subscription
+from billing.subscriptions import end_subscription, subscribe
 
 pytestmark = pytest.mark.usefixtures("plans")
 
@@ -304,3 +307,89 @@ class TestAttachments:
         answer = call("PUT", path, body)
         assert answer.status_code == 422
         assert field in answer.json()["message"]
+
+
+def test_a_plan_is_changed_and_the_key_stays() -> None:
+    body = provision_body()
+    config = call("POST", PATH, body).json()["config"]
+    # kensa also sends ids, which are not the resource's
+    change = {"plan": "cohere-embed-v4", "heroku_id": "app123@heroku.com", "uuid": UNKNOWN}
+    answer = call("PUT", f"{PATH}/{body['uuid']}", change)
+    assert answer.status_code == 200
+    assert answer.json()["config"] == {
+        "INFERENCE_URL": config["INFERENCE_URL"],
+        "INFERENCE_MODEL_ID": "cohere-embed-v4",
+    }
+    assert "cohere-embed-v4" in answer.json()["message"]
+    identity = find_identity(config["INFERENCE_KEY"])
+    assert identity is not None
+    assert identity.plan_slug == "cohere-embed-v4"
+
+
+def test_a_repeated_plan_change_changes_nothing() -> None:
+    body = provision_body()
+    call("POST", PATH, body)
+    path = f"{PATH}/{body['uuid']}"
+    first = call("PUT", path, {"plan": "dedicated"})
+    again = call("PUT", path, {"plan": "dedicated"})
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert Subscription.objects.count() == 2
+
+
+def test_a_plan_that_there_is_not_is_refused_with_those_there_are() -> None:
+    body = provision_body()
+    call("POST", PATH, body)
+    answer = call("PUT", f"{PATH}/{body['uuid']}", {"plan": "gigantic"})
+    assert answer.status_code == 422
+    assert "There is no plan 'gigantic'. The plans are: standard, " in answer.json()["message"]
+    assert Resource.objects.get().plan_slug == "standard"
+
+
+@pytest.mark.parametrize("body", [{}, {"plan": None}, {"plan": 1}, {"plan": ""}])
+def test_a_plan_change_without_a_plan_is_refused_by_name(body: object) -> None:
+    provisioned = provision_body()
+    call("POST", PATH, provisioned)
+    answer = call("PUT", f"{PATH}/{provisioned['uuid']}", body)
+    assert answer.status_code == 422
+    assert answer.json()["message"].startswith("plan must be")
+
+
+def test_the_plan_of_what_there_is_not_is_not_changed() -> None:
+    for resource in (UNKNOWN, "x"):
+        assert call("PUT", f"{PATH}/{resource}", {"plan": "standard"}).status_code == 404
+    body = provision_body()
+    call("POST", PATH, body)
+    call("DELETE", f"{PATH}/{body['uuid']}")
+    assert call("PUT", f"{PATH}/{body['uuid']}", {"plan": "standard"}).status_code == 410
+
+
+def subscriptions() -> list[tuple[str, bool]]:
+    rows = Subscription.objects.select_related("plan").order_by("start_at")
+    return [(row.plan.slug, row.end_at is None) for row in rows]
+
+
+def test_of_another_platform_the_resource_itself_is_the_customer() -> None:
+    body = provision_body()
+    call("POST", PATH, body)
+    call("POST", PATH, body)
+    assert str(Subscription.objects.get().customer_id) == body["uuid"]
+    call("PUT", f"{PATH}/{body['uuid']}", {"plan": "dedicated"})
+    assert subscriptions() == [("standard", False), ("dedicated", True)]
+    call("DELETE", f"{PATH}/{body['uuid']}")
+    assert subscriptions() == [("standard", False), ("dedicated", False)]
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_who_pays_already_stays_the_customer(has_ended: bool) -> None:
+    body = provision_body()
+    customer_id, resource_id = uuid.uuid4(), uuid.UUID(str(body["uuid"]))
+    subscribe(
+        resource_id=resource_id, customer_id=customer_id, email="dev@example.com", name="",
+        resource_name="", plan=Plan.objects.get(slug="standard"), now=timezone.now(),
+    )  # fmt: skip
+    if has_ended:  # the platform gave up while its call was still under way
+        end_subscription(resource_id, timezone.now())
+    call("POST", PATH, body)
+    assert Subscription.objects.get().customer_id == customer_id
+    call("PUT", f"{PATH}/{body['uuid']}", {"plan": "dedicated"})
+    assert subscriptions() == [("standard", not has_ended)]  # the platform changes it itself

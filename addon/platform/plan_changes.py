@@ -1,0 +1,190 @@
+"""Changing an add-on's plan, so that platform, provider and billing agree on it.
+
+The provider is asked outside a transaction, under a lease: `next_attempt_at` of an add-on that is
+`provisioned` says that its provider may have another plan than the platform. Whatever cuts a change
+short leaves that mark, and the reconciler tells the provider the platform's plan until it confirms.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from typing import assert_never
+from uuid import UUID
+
+from django.db import transaction
+
+from addon.lifecycle import State
+from addon.platform import config_vars, provider_client
+from addon.platform.addons import AddonNotFound, AddonNotReady, resource_config
+from addon.platform.heroku_apps import AppNotFound, lock_app
+from addon.platform.models import Account, Addon, AttachmentState
+from addon.platform.provider_client import Accepted, Done, Gone, Refused, Reply, Uncertain
+from addon.platform.releases import create_release
+from addon.platform.retries import wait_after
+from addon.platform.transitions import ConcurrentChange
+from billing.models import Plan
+from billing.subscriptions import change_plan as change_subscription
+
+logger = logging.getLogger(__name__)
+
+
+class PlanChangeRefused(Exception):
+    """The provider's message is for the user. The plan is what it was."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.message)
+        self.status = refused.status
+
+
+class PlanChangeFailed(Exception):
+    """The provider gave no clear answer. The plan is what it was; the change may be repeated."""
+
+
+def change_plan(addon: Addon, plan: Plan, account: Account, now: datetime) -> Addon:
+    """[transaction] lease; provider call; [transaction] plan, subscription, vars and releases.
+
+    The plan that it has already changes nothing. Raises AddonNotFound, AddonNotReady,
+    ConcurrentChange, PlanChangeRefused, PlanChangeFailed, AppNotFound.
+    """
+    if plan == addon.plan and addon.next_attempt_at is None:
+        return addon
+    leased = _lease(addon.id, now)
+    reply = provider_client.change_plan(leased, plan)
+    match reply:
+        case Done():
+            _finish(leased, plan, reply, account, now)
+            return leased
+        case Refused():
+            _keep_plan(leased, now, reply)
+            raise PlanChangeRefused(reply)
+        case Accepted() | Gone() | Uncertain():
+            _keep_plan(leased, now, reply)
+            raise PlanChangeFailed(
+                f"The provider of {addon.name} could not be reached or did not answer as "
+                f"expected. The plan is still {leased.plan.name}; please try again"
+            )
+        case _:
+            assert_never(reply)
+
+
+def confirm_plan(addon: Addon, account: Account, now: datetime) -> None:
+    """Tell the provider the plan that `addon` has, after a change of unclear outcome; repeatable.
+
+    Raises what the lease does: AddonNotFound, AddonNotReady, ConcurrentChange.
+    """
+    leased = _lease(addon.id, now)
+    reply = provider_client.change_plan(leased, leased.plan)
+    match reply:
+        case Done():
+            _finish(leased, leased.plan, reply, account, now)
+        case Refused() | Accepted() | Gone() | Uncertain():
+            _note(leased, reply)
+        case _:
+            assert_never(reply)
+
+
+def _lease(addon_id: UUID, now: datetime) -> Addon:
+    """The add-on, for one call. Nobody changes its plan or attaches it until the lease ends."""
+    with transaction.atomic():
+        addon = _lock(addon_id)
+        if addon.state != State.PROVISIONED:
+            raise AddonNotReady(
+                f"{addon.name} is {addon.state}; its plan can be changed once provisioned"
+            )
+        is_leased = addon.next_attempt_at is not None and addon.next_attempt_at > now
+        # An attachment under way would bring the config of the plan that is being left.
+        is_attaching = addon.attachments.filter(state=AttachmentState.ATTACHING).exists()
+        if is_leased or is_attaching or addon.updated_at > now:
+            raise _changed_by_another(addon)
+        addon.attempts = 1 if addon.next_attempt_at is None else addon.attempts + 1
+        # Never longer: nobody can change or attach the add-on before it is over.
+        addon.next_attempt_at = now + wait_after(1)
+        addon.save(update_fields=["attempts", "next_attempt_at"])
+        return addon
+
+
+def _changed_by_another(addon: Addon) -> ConcurrentChange:
+    return ConcurrentChange(f"The add-on {addon.name} is being changed by another request")
+
+
+def _lock(addon_id: UUID) -> Addon:
+    locked = Addon.objects.select_for_update(of=("self",)).select_related("app", "service", "plan")
+    addon = locked.filter(id=addon_id).exclude(state=State.DEPROVISIONED).first()
+    if addon is None:
+        raise AddonNotFound
+    return addon
+
+
+def _finish(addon: Addon, plan: Plan, done: Done, account: Account, now: datetime) -> None:
+    is_other_plan = plan != addon.plan
+    is_shared = not addon.service.attachment_credentials
+    shared = {**resource_config(addon), **done.config} if is_shared else {}
+    with transaction.atomic():
+        _settle(
+            addon,
+            plan=plan,
+            provision_message=done.message or addon.provision_message,
+            resource_config=json.dumps(shared) if is_shared else "",
+            attempts=0,
+            next_attempt_at=None,
+            last_error="",
+            updated_at=now,
+        )
+        if is_other_plan:
+            change_subscription(addon.id, plan, now)
+        _write_config(addon, done.config, account, now, is_other_plan=is_other_plan)
+
+
+def _settle(addon: Addon, **changes: object) -> None:
+    """Raises ConcurrentChange when the lease of `addon` is not ours any more."""
+    leased = Addon.objects.filter(
+        id=addon.id, state=State.PROVISIONED, next_attempt_at=addon.next_attempt_at
+    )
+    if leased.update(**changes) != 1:
+        raise _changed_by_another(addon)
+    for name, value in changes.items():
+        setattr(addon, name, value)
+
+
+def _write_config(
+    addon: Addon, config: Mapping[str, str], account: Account, now: datetime, *, is_other_plan: bool
+) -> None:
+    """Write what the provider said of the plan to every attachment; one release for each app that
+    it changes, and for the owner's, whose releases name the plans."""
+    attached = addon.attachments.filter(state=AttachmentState.ATTACHED)
+    for app_id in sorted({addon.app_id, *attached.values_list("app_id", flat=True)}):
+        try:
+            app = lock_app(app_id)
+        except AppNotFound:
+            continue  # destroyed meanwhile, and its attachments with it
+        here = attached.filter(app=app).select_related("app", "addon__service")
+        outdated = [attachment for attachment in here if config_vars.differs(attachment, config)]
+        for attachment in outdated:
+            config_vars.write_attached(attachment, config)
+        if outdated or (is_other_plan and app_id == addon.app_id):
+            description = f"Change plan of {addon.name} to {addon.plan.name}"
+            create_release(app, account, description, now)
+
+
+def _keep_plan(addon: Addon, now: datetime, reply: Reply) -> None:
+    """What the provider refused at the first attempt it has not done; of all else it must be told
+    the plan again."""
+    if isinstance(reply, Refused) and addon.attempts == 1:
+        _settle(addon, attempts=0, next_attempt_at=None)
+    else:
+        _note(addon, reply)
+        _settle(addon, next_attempt_at=now)
+
+
+def _note(addon: Addon, reply: Reply) -> None:
+    match reply:
+        case Refused():
+            reason = f"the provider answered {reply.status}"
+        case Uncertain():
+            reason = reply.reason
+        case _:
+            reason = f"the provider answered {type(reply).__name__.lower()}"
+    reason = f"plan change: {reason}"
+    logger.warning("%s: %s", addon.id, reason)
+    Addon.objects.filter(id=addon.id).update(last_error=reason)
