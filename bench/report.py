@@ -10,6 +10,7 @@ import msgspec
 from bench.encoding import Encoding
 from bench.fairness import BULK, TIMES_REST, Fairness
 from bench.http_path import BULK_BY_4, ONE_BY_16, SHAPES, HttpPath, Shape, rate
+from bench.ledger import BULK_CONNECTIONS, Ledgered
 from bench.machine import Machine
 from bench.scaling import Scaled
 from bench.stages import NAMES, TEXT, Rest
@@ -28,6 +29,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     fairness: Fairness | None = None
     scaling: list[Scaled] | None = None
     switches: list[Switched] | None = None
+    ledger: Ledgered | None = None
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +76,7 @@ def bars(results: Results) -> list[Bar]:
             measured=max(results.http.first_answer_s) if results.http else None,
             unit=" s",
         ),
+        *_ledger_bars(results.ledger),
     ]
 
 
@@ -123,6 +126,23 @@ def _fairness_bar(fairness: Fairness | None) -> Bar:
     )
 
 
+def _ledger_bars(ledger: Ledgered | None) -> Iterator[Bar]:
+    yield Bar(
+        what="usage events into PostgreSQL in bulk, with sums and outbox",
+        bound=20_000,
+        direction="at least",
+        measured=median(ledger.bulk_events_per_s) if ledger else None,
+        unit="/s",
+    )
+    yield Bar(
+        what="metering on the request path, CPU of web process and PostgreSQL, 16 at once",
+        bound=0.3,
+        direction="at most",
+        measured=ledger.at_once(16).cpu_ms if ledger else None,
+        unit=" ms",
+    )
+
+
 def render(results: Results) -> str:
     """Markdown."""
     parts = [
@@ -142,6 +162,8 @@ def render(results: Results) -> str:
     if results.switches:
         title = "What authentication, limits and metering cost"
         parts.append(_section(title, *_switches(results.switches)))
+    if results.ledger:
+        parts.append(_section("The ledger", *_ledger(results.ledger)))
     return "\n".join(parts)
 
 
@@ -319,6 +341,29 @@ def _switches(switches: Sequence[Switched]) -> Iterator[str]:
                 f"{whole - one.cpu_ms:.2f}" if one.without else "",
             ]
             for one in switches
+        ),
+    )
+
+
+def _ledger(ledger: Ledgered) -> Iterator[str]:
+    rates = ", ".join(f"{rate:,.0f}" for rate in ledger.bulk_events_per_s)
+    yield (
+        f"In bulk, {BULK_CONNECTIONS} connections, {ledger.bulk_events:,} events of 100 "
+        f"attachments a round, each with its sums and an outbox entry: {rates} events/s. On the "
+        "request path, each event awaited until it is durable:"
+    )
+    yield _table(
+        ["at once", "events/s", "web CPU-ms", "PostgreSQL CPU-ms", "CPU-ms", "events a commit"],
+        (
+            [
+                str(one.at_once),
+                f"{one.events_per_s:,.0f}",
+                f"{one.web_cpu_ms:.3f}",
+                f"{one.postgres_cpu_ms:.3f}",
+                f"{one.cpu_ms:.3f}",
+                f"{one.events_per_commit:.1f}",
+            ]
+            for one in ledger.recorded
         ),
     )
 

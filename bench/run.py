@@ -1,6 +1,6 @@
 """`make bench`: every figure of docs/benchmarks.md, on this machine, in one run.
 
-    .venv/bin/python -m bench.run [--quick] [--only encoding,http,rest,fairness,scaling,switches]
+    .venv/bin/python -m bench.run [--quick] [--only encoding,http,rest,fairness,scaling,...]
 
 A full run writes bench/results/bench.md and bench.json; a part of one, or a quick one, is printed.
 """
@@ -23,6 +23,7 @@ from bench.annex import Annex, running_annex
 from bench.encoding import Engine, load_engine, measure_encoding, name
 from bench.fairness import measure_fairness
 from bench.http_path import measure_http_path
+from bench.ledger import measure_ledger
 from bench.machine import find_machine
 from bench.peers import Infinity, find_why_no_infinity, running_infinity
 from bench.processes import ROOT
@@ -34,7 +35,7 @@ from bench.switches import measure_switches
 from bench.workload import Workload, load_workload, set_unused_environment
 
 RESULTS = ROOT / "bench" / "results"
-MEASURED = ("encoding", "http", "rest", "fairness", "scaling", "switches")
+MEASURED = ("encoding", "http", "rest", "fairness", "scaling", "switches", "ledger")
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +51,8 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     starts: int
     counts: tuple[int, ...]
     switches: tuple[str, ...]
+    ledger_events: int
+    ledger_s: float
 
 
 FULL = Size(
@@ -63,6 +66,8 @@ FULL = Size(
     starts=1,
     counts=(1, 2, 4),
     switches=("", *PARTS, ",".join(PARTS)),
+    ledger_events=100_000,
+    ledger_s=5.0,
 )
 QUICK = Size(
     texts=100,
@@ -75,6 +80,8 @@ QUICK = Size(
     starts=0,
     counts=(1,),
     switches=("", ",".join(PARTS)),
+    ledger_events=20_000,
+    ledger_s=1.0,
 )
 
 
@@ -94,6 +101,11 @@ def run(size: Size, parts: Sequence[str], command: str) -> Results:
     if "switches" in parts:
         say("authentication, limits and metering, each switched off")
         found["switches"] = measure_switches(size.switches, rounds=max(1, size.rounds - 1))
+    if "ledger" in parts:
+        say("the ledger, in bulk and event by event")
+        found["ledger"] = measure_ledger(
+            events=size.ledger_events, rounds=size.rounds, seconds=size.ledger_s
+        )
     return Results(machine=machine, **found)
 
 

@@ -13,10 +13,13 @@ from typing import Any
 
 import msgspec
 
+from config.asgi import application as annex  # sets Django up, which the others need
+
+# isort: split
+
 from bench.spans import LOG_VARIABLE, WebSpans
 from billing.metering import Ledger
 from billing.rate_limits import Limiter
-from config.asgi import application as annex
 from inference import embeddings, views
 from inference.dialects import openai
 from inference.dispatch import Dispatcher

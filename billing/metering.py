@@ -1,14 +1,15 @@
 """Metering: every answered request becomes one row of the ledger before its answer leaves.
 
-Events that wait at the same moment are written by one statement and one commit. A row is durable
-when `record` returns, and only then does the answer leave.
+Events that wait at the same moment are written by one statement and one commit; it also adds what
+it really inserted to the sums of the hour and the day, and to the outbox of each destination. A row
+is durable when `record` returns, and only then does the answer leave.
 
 A database that hangs must neither hold a request for ever nor make the ledger disagree with what
 was answered. A statement that PostgreSQL has not begun BEGIN_WITHIN_S after it was sent therefore
-writes nothing, by PostgreSQL's own clock, even if it gets to it much later; one that has not been
-answered after ANSWER_WITHIN_S is given up, and its requests are refused. A row without its answer
-is left possible only where PostgreSQL begins in time and the commit then takes all the seconds in
-between; which events these may be is logged as an error.
+writes nothing, by PostgreSQL's own clock, even if it gets to it much later; one that takes
+STATEMENT_TIMEOUT_S there, or has not been answered after ANSWER_WITHIN_S, is given up, and its
+requests are refused. A row without its answer is left possible only where the commit itself takes
+so long, or its end is not heard of; which events these may be is logged as an error.
 """
 
 import asyncio
@@ -26,18 +27,20 @@ from typing import Any, Self
 import msgspec
 import psycopg
 from django.db import connection as django_connection
-from psycopg.errors import error_from_result
+from psycopg.errors import QueryCanceled, error_from_result
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 from psycopg.rows import class_row
 
 from billing.coalescing import Coalescer
+from billing.metrics import RECORDING_SECONDS
 
 logger = logging.getLogger(__name__)
 
 STATEMENT_MAX_EVENTS = 64
 CONNECT_TIMEOUT_S = 3
 BEGIN_WITHIN_S = 1.0
+STATEMENT_TIMEOUT_S = 3.0
 ANSWER_WITHIN_S = 4.0
 
 
@@ -51,26 +54,44 @@ class UsageNotRecorded(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """What one answered request used. `id` is a uuid7 drawn before execution."""
+    """What one answered request used. `id` is a uuid7 drawn before execution, and the request's.
+
+    `cost_picounits` is tokens × micro-units per million tokens, an exact integer. A correction has
+    another outcome, names the event that it `corrects` and why, and its amounts are differences.
+    """
 
     id: uuid.UUID
-    request_id: str
+    customer_id: uuid.UUID
     resource_id: uuid.UUID
     attachment_id: uuid.UUID
     credential_id: uuid.UUID
     attachment_name: str
     app_name: str
     plan_name: str
+    price_id: int
     model_id: str
     inputs: int
-    tokens: int
+    text_tokens: int
+    image_tokens: int = 0
+    cost_picounits: int
+    outcome: str = "answered"
+    corrects: uuid.UUID | None = None
+    reason: str = ""
     requested_at: datetime
+
+    @property
+    def tokens(self) -> int:
+        return self.text_tokens + self.image_tokens
 
 
 class Ledger:
-    """Writes usage events on a connection of its own; one per process, on its event loop."""
+    """Writes usage events on a connection of its own; one per process, on its event loop.
 
-    def __init__(self) -> None:
+    Each event is also put into the outbox, once for each of `destinations`.
+    """
+
+    def __init__(self, destinations: Sequence[str] = ()) -> None:
+        self._destinations = destinations
         self._events = Coalescer(
             self._record_together,
             max_items=STATEMENT_MAX_EVENTS,
@@ -85,11 +106,13 @@ class Ledger:
         A caller that is cancelled meanwhile comes too late: the event is recorded, and this returns
         or raises when it is known to be. Raises UsageConflict, UsageNotRecorded.
         """
+        started = time.perf_counter()
         recorded = self._events.submit(usage)
         try:
             await asyncio.shield(recorded)
         except asyncio.CancelledError:
             await recorded
+        RECORDING_SECONDS.observe(time.perf_counter() - started)
 
     async def close(self) -> None:
         """Disconnect, once what waits is written. A later event would connect again."""
@@ -134,7 +157,7 @@ class Ledger:
 
     async def _connected(self) -> "_Session":
         if self._session is None or self._session.is_closed:
-            self._session = await _Session.open()
+            self._session = await _Session.open(self._destinations)
         return self._session
 
 
@@ -151,18 +174,66 @@ def _log_unknown(ids: Collection[uuid.UUID]) -> None:
 
 
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError)
-_COLUMNS = ", ".join(field.name for field in fields(Usage))
-_INSERT = f"""
-    INSERT INTO billing_usageevent ({_COLUMNS}, stored_at)
-    SELECT {_COLUMNS}, clock_timestamp()
-    FROM json_populate_recordset(NULL::billing_usageevent, $1)
-    WHERE clock_timestamp() < to_timestamp($2)
-    ON CONFLICT (id) DO NOTHING
-    RETURNING id
-"""  # noqa: S608 - the names of columns are ours
+COLUMNS = ", ".join(field.name for field in fields(Usage))
+EVENT_KEY = """customer_id, resource_id, attachment_id, credential_id, price_id, model_id, app_name,
+    attachment_name, plan_name"""
+SUM_KEY = f"{EVENT_KEY}, granularity, start_at"
+AMOUNTS = ("requests", "inputs", "text_tokens", "image_tokens", "cost_picounits")
+TOTALS = "count(*) FILTER (WHERE outcome = 'answered') AS requests, " + ", ".join(
+    f"sum({amount})::bigint AS {amount}" for amount in AMOUNTS[1:]
+)
+ADD = ", ".join(f"{amount} = billing_usagesum.{amount} + excluded.{amount}" for amount in AMOUNTS)
+SPANS = """LATERAL (
+    VALUES ('hour', date_trunc('hour', stored_at, 'UTC')),
+        ('day', date_trunc('day', stored_at, 'UTC'))
+) AS span (granularity, start_at)"""
+
+
+def inserting(events: str, stored_at: str, destinations: str) -> str:
+    """The statement that inserts `events`, rows of COLUMNS, unless their ids are there already.
+
+    What it inserts, and nothing else, it adds to the sums and the outbox. All writers take locks in
+    one order: ids, then sums by their keys. Returns the ids that it inserted.
+    """
+    return f"""
+        WITH clock AS MATERIALIZED (SELECT {stored_at} AS stored_at),
+        inserted AS (
+            INSERT INTO billing_usageevent ({COLUMNS}, stored_at)
+            SELECT {COLUMNS}, clock.stored_at FROM ({events}) AS event CROSS JOIN clock
+            WHERE clock.stored_at IS NOT NULL
+            ORDER BY id
+            ON CONFLICT (id) DO NOTHING
+            RETURNING *
+        ),
+        summed AS (
+            INSERT INTO billing_usagesum ({SUM_KEY}, {", ".join(AMOUNTS)})
+            SELECT {SUM_KEY}, {", ".join(AMOUNTS)}
+            FROM (
+                SELECT {EVENT_KEY}, stored_at, {TOTALS}
+                FROM inserted GROUP BY {EVENT_KEY}, stored_at
+            ) AS total, {SPANS}
+            ORDER BY {SUM_KEY}
+            ON CONFLICT ({SUM_KEY}) DO UPDATE SET {ADD}
+        ),
+        queued AS (
+            INSERT INTO billing_outboxentry
+                (destination, event_id, created_at, attempts, next_attempt_at, last_error)
+            SELECT destination, id, stored_at, 0, stored_at, ''
+            FROM inserted, unnest({destinations}) AS destination
+        )
+        SELECT id FROM inserted
+    """  # noqa: S608 - the parts are this package's
+
+
+# No clock, no rows: a statement that begins too late inserts nothing.
+_INSERT = inserting(
+    events=f"SELECT {COLUMNS} FROM json_populate_recordset(NULL::billing_usageevent, $1)",  # noqa: S608
+    stored_at="(SELECT at FROM clock_timestamp() AS at WHERE at < to_timestamp($2))",
+    destinations="$3",
+)
 _STATEMENT = b"insert_usage_events"
-_PREPARE = f"PREPARE {_STATEMENT.decode()} (json, float8) AS {_INSERT}"
-_FIND = f"SELECT {_COLUMNS} FROM billing_usageevent WHERE id = ANY(%s)"  # noqa: S608 - as above
+_PREPARE = f"PREPARE {_STATEMENT.decode()} (json, float8, text[]) AS {_INSERT}"
+FIND = f"SELECT {COLUMNS} FROM billing_usageevent WHERE id = ANY(%s)"  # noqa: S608 - as above
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 
@@ -177,20 +248,24 @@ class _Session:
     the processor time, and a third of a millisecond more until the answer.
     """
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    def __init__(
+        self, connection: psycopg.AsyncConnection[Any], destinations: Sequence[str]
+    ) -> None:
         self._connection = connection
+        self._destinations = f"{{{','.join(destinations)}}}".encode()
         self._clock_offset_s = 0.0
         self._is_cut = False
 
     @classmethod
-    async def open(cls) -> Self:
+    async def open(cls, destinations: Sequence[str]) -> Self:
         """Connect as Django does. Raises UsageNotRecorded."""
         parameters = django_connection.get_connection_params()
         for django_only in ("cursor_factory", "context"):
             del parameters[django_only]
         parameters["connect_timeout"] = CONNECT_TIMEOUT_S
         try:
-            session = cls(await psycopg.AsyncConnection.connect(**parameters, autocommit=True))
+            connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
+            session = cls(connection, destinations)
             await session._prepare()
         except _LOST as error:
             raise UsageNotRecorded("the database cannot be reached") from error
@@ -208,7 +283,10 @@ class _Session:
         begin_before = time.monotonic() + self._clock_offset_s + BEGIN_WITHIN_S
         events = msgspec.json.encode(list(usages.values()))
         with self._given_up_in_time(usages):
-            result = await self._execute([events, b"%.6f" % begin_before])
+            try:
+                result = await self._execute([events, b"%.6f" % begin_before, self._destinations])
+            except QueryCanceled as error:  # it had its time, and wrote nothing
+                raise UsageNotRecorded("the database takes too long") from error
             inserted = (uuid.UUID(bytes=result.get_value(row, 0)) for row in range(result.ntuples))
             stored = {id_: usages[id_] for id_ in inserted}
             if len(stored) < len(usages):
@@ -220,8 +298,10 @@ class _Session:
 
     async def _prepare(self) -> None:
         """Prepare the statement, and read PostgreSQL's clock."""
+        timeout = f"SET statement_timeout = {int(STATEMENT_TIMEOUT_S * 1000)}"
         try:
             with self._given_up_in_time():
+                await self._connection.execute(timeout)
                 await self._connection.execute(_PREPARE)
                 asked = time.monotonic()
                 cursor = await self._connection.execute(_CLOCK)
@@ -267,7 +347,7 @@ class _Session:
 
     async def _find(self, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Usage]:
         cursor = self._connection.cursor(row_factory=class_row(Usage))
-        await cursor.execute(_FIND, (list(ids),))
+        await cursor.execute(FIND, (list(ids),))
         return {usage.id: usage for usage in await cursor.fetchall()}
 
     @contextmanager
@@ -284,6 +364,8 @@ class _Session:
             raise UsageNotRecorded("the database hangs") from error
         finally:
             timer.cancel()
+            if self._is_cut:  # else an answer that came at that moment would hide it
+                self._connection.pgconn.finish()
 
     def _cut(self) -> None:
         """End the connection below psycopg, which would otherwise wait for PostgreSQL to agree."""

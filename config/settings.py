@@ -11,8 +11,10 @@ from tempfile import gettempdir
 from urllib.parse import urlsplit
 
 import dj_database_url
+import dj_email_url
 import django_stubs_ext
-from environs import Env
+from celery.schedules import crontab
+from environs import Env, validate
 
 django_stubs_ext.monkeypatch()  # lets ModelAdmin[Plan] and the like be written without quotes
 
@@ -26,6 +28,8 @@ env.read_env(str(VAR_DIR / "environment"), recurse=False, override=False)
 SECRET_KEY: str = env.str("SECRET_KEY")
 ENCRYPTION_KEYS: list[str] = env.list("ENCRYPTION_KEYS")
 PROVIDER_PASSWORD: str = env.str("PROVIDER_PASSWORD")
+# Without it everything works but the signed export of invoices.
+INVOICE_SIGNING_KEY: str = env.str("INVOICE_SIGNING_KEY", "")
 
 # Where Annex is reached. The platform calls the provider, and apps call the embeddings API, at
 # these addresses; they are the same host unless a deployment splits them.
@@ -49,6 +53,28 @@ REQUEST_BODY_MAX_BYTES: int = env.int("REQUEST_BODY_MAX_BYTES", 20_000_000)
 SAGEMAKER_KEY: str = env.str("SAGEMAKER_KEY", "")
 KEY_CACHE_S: float = env.float("KEY_CACHE_S", 1.0)
 IDEMPOTENCY_MAX_MB: int = env.int("IDEMPOTENCY_MAX_MB", 1_000)
+# Count what the limits would refuse, and refuse nothing
+LIMITS_SHADOW: bool = env.bool("LIMITS_SHADOW", False)
+# While Redis is gone, each web process admits its part of the limits, for so long
+LIMITS_PROCESSES: int = env.int("LIMITS_PROCESSES", env.int("WEB_CONCURRENCY", 1))
+LIMITS_LOCAL_SHARE_S: float = env.float("LIMITS_LOCAL_SHARE_S", 60.0)
+
+# Who is told of budgets, and how. Without EMAIL_URL no e-mails are sent.
+EMAIL_URL: str = env.str("EMAIL_URL", "")
+WEBHOOK_ALLOW_PRIVATE: bool = env.bool("WEBHOOK_ALLOW_PRIVATE", False)
+
+# How many whole months the ledger's rows are kept, once they are on final invoices; 0: for ever
+LEDGER_RETENTION_MONTHS: int = env.int("LEDGER_RETENTION_MONTHS", 0, validate=validate.Range(min=0))
+
+# Where the ledger's rows are exported to; a destination without its address or key is off.
+EXPORT_OPENMETER_URL: str = env.str("EXPORT_OPENMETER_URL", "").rstrip("/")
+EXPORT_OPENMETER_TOKEN: str = env.str("EXPORT_OPENMETER_TOKEN", "")
+EXPORT_STRIPE_URL: str = env.str("EXPORT_STRIPE_URL", "https://api.stripe.com").rstrip("/")
+EXPORT_STRIPE_KEY: str = env.str("EXPORT_STRIPE_KEY", "")
+EXPORT_STRIPE_EVENT_NAME: str = env.str("EXPORT_STRIPE_EVENT_NAME", "annex_tokens")
+
+# What GET /metrics asks for; without it there is no such route
+METRICS_KEY: str = env.str("METRICS_KEY", "")
 
 # What the models that a worker holds in memory may take together
 WORKER_MEMORY_MB: int = env.int("WORKER_MEMORY_MB", 8_192)
@@ -135,12 +161,51 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 15.0,
         "options": {"expires": 15.0},  # with no worker, rounds must not pile up
     },
+    "billing.check_budgets": {
+        "task": "billing.check_budgets",
+        "schedule": 30.0,
+        "options": {"expires": 30.0},
+    },
+    "billing.close_invoices": {
+        "task": "billing.close_invoices",
+        "schedule": 900.0,
+        "options": {"expires": 900.0},
+    },
+    "billing.deliver_notifications": {
+        "task": "billing.deliver_notifications",
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
+    },
+    "billing.deliver_exports": {
+        "task": "billing.deliver_exports",
+        "schedule": 10.0,
+        "options": {"expires": 10.0},
+    },
+    "billing.keep_partitions": {
+        "task": "billing.keep_partitions",
+        "schedule": 3_600.0,
+        "options": {"expires": 3_600.0},
+    },
+    "billing.reconcile_limiter": {
+        "task": "billing.reconcile_limiter",
+        "schedule": 300.0,
+        "options": {"expires": 300.0},
+    },
+    "billing.reconcile_ledger": {
+        "task": "billing.reconcile_ledger",
+        "schedule": crontab(hour="2", minute="40"),  # UTC
+        "options": {"expires": 43_200.0},
+    },
     "inference.purge_idempotency_keys": {
         "task": "inference.purge_idempotency_keys",
         "schedule": 60.0,
         "options": {"expires": 60.0},
     },
 }
+
+if EMAIL_URL:
+    vars().update(dj_email_url.parse(EMAIL_URL))
+EMAIL_TIMEOUT = 15
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],

@@ -23,6 +23,7 @@ SECRETS: Mapping[str, Callable[[], str]] = {
     "SECRET_KEY": lambda: secrets.token_urlsafe(50),
     "ENCRYPTION_KEYS": _fernet_key,
     "PROVIDER_PASSWORD": lambda: secrets.token_urlsafe(32),
+    "INVOICE_SIGNING_KEY": lambda: secrets.token_urlsafe(32),
     "OPERATOR_PASSWORD": lambda: secrets.token_urlsafe(12),
 }
 

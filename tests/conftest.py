@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import django
 import pytest
@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "SECRET_KEY": "a-secret-key-that-only-the-tests-use-0123456789",
     "ENCRYPTION_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
     "PROVIDER_PASSWORD": "provider-password-of-the-tests",
+    "INVOICE_SIGNING_KEY": "an-invoice-signing-key-of-the-tests",
     "DATABASE_POOL_SIZE": "4",
     # Tests run in parallel already: more threads would only wait for each other.
     "OMP_NUM_THREADS": "1",
@@ -46,9 +47,21 @@ FORGOTTEN = [
     "REQUEST_TIMEOUT_S",
     "REQUEST_BODY_MAX_BYTES",
     "KEY_CACHE_S",
+    "LIMITS_SHADOW",
+    "LIMITS_PROCESSES",
+    "LIMITS_LOCAL_SHARE_S",
+    "WEB_CONCURRENCY",
     "IDEMPOTENCY_MAX_MB",
     "SAGEMAKER_KEY",
     "LOG_LEVEL",
+    "EMAIL_URL",
+    "WEBHOOK_ALLOW_PRIVATE",
+    "EXPORT_OPENMETER_URL",
+    "EXPORT_OPENMETER_TOKEN",
+    "EXPORT_STRIPE_URL",
+    "EXPORT_STRIPE_KEY",
+    "EXPORT_STRIPE_EVENT_NAME",
+    "METRICS_KEY",
 ]
 
 _running = ExitStack()
@@ -81,13 +94,19 @@ def _servers_in_a_temporary_folder() -> Iterator[dict[str, str]]:
     try:
         with running_servers(folder, durable=False) as addresses:
             yield {
-                "DATABASE_URL": addresses.database_url,
+                # pytest-django empties tables with TRUNCATE, which the ledger refuses.
+                "DATABASE_URL": _with_option(addresses.database_url, "-c annex.may_truncate=on"),
                 "REDIS_URL": addresses.redis_url,
                 # Not var/: the secrets of an Annex that runs there are none of the tests' business.
                 "VAR_DIR": str(folder),
             }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _with_option(database_url: str, option: str) -> str:
+    separator = "&" if urlsplit(database_url).query else "?"
+    return f"{database_url}{separator}options={quote(option)}"
 
 
 def _set_environment(addresses: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from bench.encoding import Encoding
 from bench.fairness import Fairness
+from bench.ledger import Ledgered, Recorded
 from bench.machine import Machine
 from bench.report import Bar, Results, bars, render
 from bench.stages import NAMES, Rest
@@ -47,6 +48,19 @@ FAIRNESS = Fairness(
     loaded_queries=100,
     bulk_texts_per_s=300.0,
     batch_ms=45.0,
+)
+LEDGER = Ledgered(
+    bulk_events=100_000,
+    bulk_events_per_s=[19_000.0, 21_000.0, 25_000.0],
+    recorded=[
+        Recorded(
+            at_once=16,
+            events_per_s=3_000.0,
+            web_cpu_ms=0.05,
+            postgres_cpu_ms=0.1,
+            events_per_commit=16.0,
+        )
+    ],
 )
 
 
@@ -124,3 +138,12 @@ def test_every_row_of_the_report_has_the_columns_of_its_table() -> None:
 def test_results_survive_their_file() -> None:
     results = Results(machine=MACHINE, encoding=ENCODING, rest=REST, fairness=FAIRNESS)
     assert msgspec.json.decode(msgspec.json.encode(results), type=Results) == results
+
+
+def test_the_ledger_is_measured_by_its_middle_round_and_all_processor_time() -> None:
+    bulk, request = found("in bulk", ledger=LEDGER), found("on the request path", ledger=LEDGER)
+    assert (bulk.measured, bulk.is_met) == (21_000, True)
+    assert request.measured == pytest.approx(0.15)
+    text = render(Results(machine=MACHINE, ledger=LEDGER))
+    assert "19,000, 21,000, 25,000 events/s" in text
+    assert "| 16 | 3,000 | 0.050 | 0.100 | 0.150 | 16.0 |" in text

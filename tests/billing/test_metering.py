@@ -5,63 +5,25 @@ import dataclasses
 import os
 import socket
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import connection
 from psycopg import sql
 from uuid_utils.compat import uuid7
 
 from billing import metering
-from billing.metering import Ledger, Usage, UsageConflict, UsageNotRecorded
-from billing.models import UsageEvent
+from billing.metering import Ledger, UsageConflict, UsageNotRecorded, _Session
+from billing.models import OutboxEntry, UsageEvent, UsageSum
+from billing.sums import verify_sums
 from inference.database import run_in_database_thread
+from tests.billing.conftest import NewUsage
+from tests.billing.ledger_writers import start_writer
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-NewUsage = Callable[..., Usage]
-
-
-@pytest.fixture
-def new_usage() -> NewUsage:
-    def new_usage(**changes: Any) -> Usage:
-        usage = Usage(
-            id=uuid7(),
-            request_id=str(uuid.uuid4()),
-            resource_id=uuid.uuid4(),
-            attachment_id=uuid.uuid4(),
-            credential_id=uuid.uuid4(),
-            attachment_name="EMBEDDING",
-            app_name="shop",
-            plan_name="heroku-inference:standard",
-            model_id="all-minilm-l6-v2",
-            inputs=2,
-            tokens=17,
-            requested_at=datetime.now(UTC),
-        )
-        return dataclasses.replace(usage, **changes)
-
-    return new_usage
-
-
-@pytest.fixture
-async def ledger() -> AsyncIterator[Ledger]:
-    ledger = Ledger()
-    yield ledger
-    await ledger.close()
-
-
-@pytest.fixture
-def operator() -> Iterator[psycopg.Connection[Any]]:
-    """A connection of its own to the same database."""
-    parameters = connection.get_connection_params()
-    given = {name: parameters[name] for name in ("dbname", "user", "host")}
-    with psycopg.connect(**given, autocommit=True) as other:
-        yield other
 
 
 async def rows() -> list[UsageEvent]:
@@ -94,7 +56,7 @@ async def test_the_same_id_with_other_content_is_a_conflict(
     if not together:
         await ledger.record(usage)
     outcomes = await asyncio.gather(
-        *[ledger.record(dataclasses.replace(usage, tokens=tokens)) for tokens in (17, 18)],
+        *[ledger.record(dataclasses.replace(usage, text_tokens=tokens)) for tokens in (17, 18)],
         return_exceptions=True,
     )
     assert [type(outcome) for outcome in outcomes] == [type(None), UsageConflict]
@@ -103,7 +65,7 @@ async def test_the_same_id_with_other_content_is_a_conflict(
 
 async def test_64_at_once_are_64_rows_of_few_commits(ledger: Ledger, new_usage: NewUsage) -> None:
     await ledger.record(new_usage())
-    usages = [new_usage(tokens=1 + number) for number in range(64)]
+    usages = [new_usage(text_tokens=1 + number) for number in range(64)]
     await asyncio.gather(*[ledger.record(usage) for usage in usages])
     stored = {row.id: row.tokens for row in await rows()}
     assert len(stored) == 65
@@ -130,7 +92,8 @@ def transactions() -> set[int]:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"tokens": 0}, {"app_name": "x" * 65}, {"app_name": "\0"}, {"app_name": "\ud800"}]
+    "wrong",
+    [{"text_tokens": 0}, {"app_name": "x" * 65}, {"app_name": "\0"}, {"app_name": "\ud800"}],
 )
 async def test_a_bad_event_fails_alone(
     ledger: Ledger, new_usage: NewUsage, wrong: dict[str, Any]
@@ -138,7 +101,7 @@ async def test_a_bad_event_fails_alone(
     good = [new_usage() for _ in range(8)]
     known = new_usage()
     await ledger.record(known)
-    events = [*good[:4], new_usage(**wrong), dataclasses.replace(known, tokens=1), *good[4:]]
+    events = [*good[:4], new_usage(**wrong), dataclasses.replace(known, text_tokens=1), *good[4:]]
     outcomes = await asyncio.gather(*map(ledger.record, events), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes[4:6]] == [UsageNotRecorded, UsageConflict]
     assert outcomes[:4] + outcomes[6:] == [None] * 8
@@ -173,13 +136,17 @@ def wait_until_blocked(operator: psycopg.Connection[Any], backend: int) -> None:
         time.sleep(0.01)
 
 
+# PostgreSQL gives a statement up itself, at the moment when it is cut off, or not at all.
+@pytest.mark.parametrize("statement_timeout_s", [0.3, 0.5, 60.0])
 async def test_a_database_that_hangs_refuses_in_time_and_writes_nothing_later(
     ledger: Ledger,
     new_usage: NewUsage,
     operator: psycopg.Connection[Any],
     monkeypatch: pytest.MonkeyPatch,
+    statement_timeout_s: float,
 ) -> None:
     monkeypatch.setattr(metering, "BEGIN_WITHIN_S", 0.2)
+    monkeypatch.setattr(metering, "STATEMENT_TIMEOUT_S", statement_timeout_s)
     monkeypatch.setattr(metering, "ANSWER_WITHIN_S", 0.5)
     await ledger.record(new_usage())
     backend = session_pid(ledger)
@@ -191,13 +158,34 @@ async def test_a_database_that_hangs_refuses_in_time_and_writes_nothing_later(
         )
         assert [type(outcome) for outcome in outcomes] == [UsageNotRecorded] * 5
         assert asyncio.get_running_loop().time() - started < 3
-    # The statement goes on once it has the lock, finds that it is late, and its backend ends.
-    is_there = sql.SQL("SELECT count(*) FROM pg_stat_activity WHERE pid = {}").format(backend)
-    while operator.execute(is_there).fetchone() != (0,):
+    # A statement that goes on once it has the lock finds that it is late.
+    is_busy = sql.SQL(
+        "SELECT count(*) FROM pg_stat_activity WHERE pid = {} AND state = 'active'"
+    ).format(backend)
+    while operator.execute(is_busy).fetchone() != (0,):
         await asyncio.sleep(0.02)
     assert len(await rows()) == 1
     await ledger.record(new_usage())
     assert len(await rows()) == 2
+
+
+async def test_a_statement_that_waits_too_long_for_a_sum_writes_nothing(
+    ledger: Ledger,
+    new_usage: NewUsage,
+    operator: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(metering, "STATEMENT_TIMEOUT_S", 0.3)
+    usage = new_usage()
+    await ledger.record(usage)
+    with operator.transaction():
+        operator.execute("SELECT FROM billing_usagesum FOR UPDATE")
+        with pytest.raises(UsageNotRecorded):
+            await ledger.record(dataclasses.replace(usage, id=uuid7()))
+    await asyncio.sleep(0.1)
+    assert len(await rows()) == 1
+    assert "possibly stored" not in caplog.text
 
 
 async def test_a_clock_that_was_set_is_read_again(ledger: Ledger, new_usage: NewUsage) -> None:
@@ -234,20 +222,119 @@ async def test_who_is_cancelled_while_its_row_is_written_comes_too_late(
     assert len(await rows()) == 2
 
 
+async def test_a_row_comes_with_its_sums_and_outbox_entries(new_usage: NewUsage) -> None:
+    ledger = Ledger(["openmeter", "stripe"])
+    usage = new_usage()
+    await ledger.record(usage)
+    await asyncio.gather(
+        *(ledger.record(dataclasses.replace(usage, id=uuid7())) for _ in range(9)),
+        ledger.record(usage),
+    )
+    await ledger.close()
+    await run_in_database_thread(is_written, 10, 2)
+
+
+def is_written(events: int, destinations: int = 0) -> None:
+    """So many events of 2 inputs and 17 tokens each, once everywhere."""
+    assert UsageEvent.objects.count() == events
+    amounts = set(UsageSum.objects.values_list("requests", "inputs", "text_tokens"))
+    assert amounts == ({(events, 2 * events, 17 * events)} if events else set())
+    assert OutboxEntry.objects.count() == events * destinations
+    today = datetime.now(UTC).date()
+    assert verify_sums(today - timedelta(days=1), today) == []
+
+
+async def test_all_rows_of_a_statement_are_stored_at_one_time(
+    ledger: Ledger, new_usage: NewUsage
+) -> None:
+    await ledger.record(new_usage())
+    recording = [ledger.record(new_usage()) for _ in range(9)]
+    await asyncio.gather(*recording)
+    assert len({row.stored_at for row in (await rows())[1:]}) <= 2
+
+
+async def test_an_insert_that_fails_claims_nothing(
+    new_usage: NewUsage, operator: psycopg.Connection[Any]
+) -> None:
+    """The row is inserted, its sum is refused: neither is left, and the retry is not a lie."""
+    ledger, usage = Ledger(["stripe"]), new_usage()
+    operator.execute("ALTER TABLE billing_usagesum ADD CONSTRAINT full_up CHECK (false) NOT VALID")
+    with pytest.raises(UsageNotRecorded):
+        await ledger.record(usage)
+    await run_in_database_thread(is_written, 0)
+    operator.execute("ALTER TABLE billing_usagesum DROP CONSTRAINT full_up")
+    await ledger.record(usage)
+    await ledger.record(usage)
+    await ledger.close()
+    await run_in_database_thread(is_written, 1, 1)
+
+
+async def test_an_acknowledgement_that_is_lost_after_the_commit_counts_nothing_twice(
+    new_usage: NewUsage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute, lost = _Session._execute, 0
+
+    async def lose_once(session: _Session, parameters: Sequence[bytes]) -> Any:
+        nonlocal lost
+        result = await execute(session, parameters)
+        lost += 1
+        if lost == 1:
+            raise psycopg.OperationalError("the connection is lost")
+        return result
+
+    monkeypatch.setattr(_Session, "_execute", lose_once)
+    usages = [new_usage()]
+    usages += [dataclasses.replace(usages[0], id=uuid7()) for _ in range(4)]
+    ledger = Ledger(["stripe"])
+    await asyncio.gather(*map(ledger.record, usages))
+    assert lost >= 2
+    await ledger.close()
+    await run_in_database_thread(is_written, 5, 1)
+
+
+async def test_a_writer_killed_between_commit_and_answer_is_replayed_without_a_trace(
+    new_usage: NewUsage, operator: psycopg.Connection[Any]
+) -> None:
+    template = new_usage()
+    ids = [uuid7() for _ in range(50)]
+    writer = start_writer(template, [ids])
+    while operator.execute("SELECT count(*) FROM billing_usageevent").fetchone() == (0,):
+        await asyncio.sleep(0.001)
+    writer.kill()
+    writer.wait()
+    ledger = Ledger()
+    for id_ in ids:
+        await ledger.record(dataclasses.replace(template, id=id_))
+    await ledger.close()
+    await run_in_database_thread(is_written, 50)
+
+
+@pytest.mark.parametrize("table", ["billing_usageevent", "the partition"])
 @pytest.mark.parametrize(
-    "statement", ["UPDATE billing_usageevent SET tokens = 1", "DELETE FROM billing_usageevent"]
+    "change",
+    [
+        "UPDATE {} SET text_tokens = 1",
+        "UPDATE {} SET id = gen_random_uuid()",
+        "DELETE FROM {}",
+        "TRUNCATE {}",
+        "MERGE INTO {} AS event USING (SELECT 1) AS one ON true WHEN MATCHED THEN DELETE",
+        "INSERT INTO {0} SELECT * FROM {0} ON CONFLICT (id) DO UPDATE SET text_tokens = 1",
+    ],
 )
 async def test_rows_cannot_be_changed_or_deleted(
-    ledger: Ledger, new_usage: NewUsage, statement: str
+    ledger: Ledger,
+    new_usage: NewUsage,
+    operator: psycopg.Connection[Any],
+    table: str,
+    change: str,
 ) -> None:
-    def change() -> None:
-        with (
-            pytest.raises(DatabaseError, match="never changed"),
-            transaction.atomic(),
-            connection.cursor() as cursor,
-        ):
-            cursor.execute(statement)
-
     await ledger.record(new_usage())
-    await run_in_database_thread(change)
-    assert [row.tokens for row in await rows()] == [17]
+    (partition,) = operator.execute(
+        "SELECT tableoid::regclass::text FROM billing_usageevent"
+    ).fetchone() or ("",)
+    assert partition == f"billing_usageevent_{datetime.now(UTC):%Y_%m}"
+    name = partition if table == "the partition" else table
+    with pytest.raises(psycopg.Error, match="only ever added to") as refused:
+        operator.execute(sql.SQL(change).format(sql.Identifier(name)))
+    assert refused.value.sqlstate == "23001"
+    assert [row.text_tokens for row in await rows()] == [17]
