@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from billing import rate_limits
-from billing.metrics import IS_LOCAL, LOCAL_ADMISSIONS, REFUSALS
+from billing.counters import IS_LOCAL, LOCAL_ADMISSIONS, REFUSALS
 from billing.rate_limits import (
     CONCURRENCY_RETRY_AFTER_S,
     Cap,

@@ -33,7 +33,7 @@ from psycopg.pq.abc import PGresult
 from psycopg.rows import class_row
 
 from billing.coalescing import Coalescer
-from billing.metrics import RECORDING_SECONDS
+from billing.counters import RECORDING_SECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from billing.coalescing import Coalescer
-from billing.metrics import REFUSALS, RESERVATIONS, SHADOW_REFUSALS
+from billing.counters import REFUSALS, RESERVATIONS, SHADOW_REFUSALS
 from billing.periods import Period, month_of
 from billing.prices import PICOUNITS_PER_MICROUNIT
 from billing.redis_connection import Command, RedisConnection

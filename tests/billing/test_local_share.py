@@ -11,8 +11,8 @@ from prometheus_client import Counter, Gauge
 from redis.asyncio import Redis
 
 from billing import local_share, rate_limits
+from billing.counters import IS_LOCAL, LOCAL_ADMISSIONS
 from billing.local_share import FailoverLimiter
-from billing.metrics import IS_LOCAL, LOCAL_ADMISSIONS
 from billing.rate_limits import (
     Cap,
     LimiterUnavailable,
