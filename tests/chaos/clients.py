@@ -21,8 +21,9 @@ ANSWERED_WITHIN_S = 60.0
 PAUSE_S = 0.1
 REPEATED_STATUSES = (409, 429, 500, 502, 503)
 
-# "unreached": no connection was made; "broken": one was made, and ended without an answer.
-Outcome = Literal["answered", "refused", "broken", "unreached"]
+# "unreached": no connection was made; "broken": one was made, and ended without an answer; "hung":
+# neither an answer nor an end came.
+Outcome = Literal["answered", "refused", "broken", "unreached", "hung"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,7 @@ class Client:
         except httpx.ConnectError:
             return attempt("unreached")
         except httpx.TimeoutException:
-            raise
+            return attempt("hung")
         except httpx.TransportError:
             return attempt("broken")
         return attempt("answered" if response.status_code == 200 else "refused", response)

@@ -21,13 +21,15 @@ FOLDER_VARIABLE = "FAULTS_DIR"
 HEADER = "x-faults"
 HERE = "here"
 BACKEND = "backend"
+REQUEST = "request"
 
 Moment = Literal["before", "during", "after"]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """`victim`: a process's name, `HERE` for the one that is at the step, or `BACKEND` for one
-    session of PostgreSQL. `delay_s`: from the beginning of a step *during* which it is killed."""
+    """`victim`: a process's name, `HERE` for the one that is at the step, `BACKEND` for one session
+    of PostgreSQL, or `REQUEST`, which fails. `delay_s`: from the beginning of a step *during* which
+    it is killed."""
 
     name: str
     step: str
@@ -100,10 +102,11 @@ def _sessions(postmaster: psutil.Process) -> list[psutil.Process]:
 
 
 class Striker:
-    """Fires the faults of one process, whose own name is `name`."""
+    """Fires the faults of one process; a request that is to fail does so with `refusal`."""
 
-    def __init__(self) -> None:
+    def __init__(self, refusal: Exception | None = None) -> None:
         self._folder = Folder(Path(os.environ[FOLDER_VARIABLE]))
+        self._refusal = refusal
 
     def strike(self, faults: Iterable[Fault], step: str, moment: Moment) -> None:
         for fault in faults:
@@ -124,4 +127,6 @@ class Striker:
     def _fire(self, fault: Fault) -> None:
         if fault.victim == HERE:
             os.kill(os.getpid(), signal.SIGKILL)
+        if fault.victim == REQUEST and self._refusal is not None:
+            raise self._refusal
         self._folder.kill(fault.victim)

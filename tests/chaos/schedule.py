@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from tests.chaos.faults import BACKEND, HERE, Fault, Moment
+from tests.chaos.faults import BACKEND, HERE, REQUEST, Fault, Moment
 
 MODEL_ID = "all-minilm-l6-v2"
 INSTANT, ENGINE = "instant", "shared"
@@ -52,8 +52,8 @@ WORKER_STEPS = {"take": (), "compute": (), "answer": ("valkey",)}
 KEYED_STEPS = ("claim", "keep", "let go", "replay")
 # Steps that only a request gets to which another fault has befallen before.
 NEEDS: dict[str, Combination] = {
-    "give back": ("record", "before", BACKEND),
-    "let go": ("publish", "before", "valkey"),
+    "give back": ("encode", "before", REQUEST),
+    "let go": ("encode", "before", REQUEST),
     "replay": ("send head", "before", HERE),
 }
 
@@ -118,7 +118,7 @@ def make_schedule(seed: int) -> Schedule:
     main = all_combinations[seed % len(all_combinations)]
     wanted = [main, NEEDS[main[0]]] if main[0] in NEEDS else [main]
     faults = [_make_fault(rng, pool, f"{seed}-{n}", one) for n, one in enumerate(wanted)]
-    at_web = tuple(fault for fault in faults if fault.step in WEB_STEPS)
+    at_web = tuple(fault for fault in faults if fault.step not in WORKER_STEPS)
     keyed = [request.key is not None for request in requests]
     chosen = keyed.index(True) if main[0] in KEYED_STEPS else rng.randrange(REQUESTS)
     requests[chosen] = replace(requests[chosen], faults=at_web)

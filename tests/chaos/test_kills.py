@@ -36,7 +36,8 @@ from tests.chaos.schedule import (
 )
 
 ROUNDS_OF_A_CAMPAIGN = 200
-SEEDS_OF_THE_TEST_SUITE = (1, 2, 3, 4, 5, 6, 7, 8)
+# All but the last with workers that start fast; make_schedule says what is killed.
+SEEDS_OF_THE_TEST_SUITE = (4, 11, 13, 22, 37, 46, 50, 55)
 UNIT_WITHIN = 1e-3
 # After this, whatever a dead process held has lapsed: its request's time, and haste.py's margin.
 LAPSED_AFTER_S = 5.0
@@ -192,8 +193,9 @@ def _report(campaign: Campaign) -> None:
     deaths = Counter(name for _, name in campaign.deployment.deaths)
     fired = {path.name for path in campaign.deployment.faults.fired.iterdir()}
     missed = sorted(campaign.planned.keys() - fired)
+    reached = len(campaign.planned) - len(missed)
     print(  # noqa: T201 - what `make chaos` is run for
-        f"\n{len(campaign.rows)} rounds; {len(fired)} of {len(campaign.planned)} faults were "
+        f"\n{len(campaign.rows)} rounds; {reached} of {len(campaign.planned)} faults were "
         f"reached (not: {', '.join(missed) or 'none'})\nfound dead: {dict(deaths)}\n"
         f"attempts: {dict(campaign.attempts)}, the longest took {campaign.longest_s:.1f} s\n"
         f"rows: {sum(map(len, campaign.rows.values()))}; without a delivered answer: "

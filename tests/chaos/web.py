@@ -18,12 +18,13 @@ from config.asgi import application as annex
 from billing.local_share import FailoverLimiter
 from billing.metering import Ledger
 from inference import embeddings, idempotency, views
-from inference.dispatch import Dispatcher
+from inference.dispatch import Dispatcher, WorkerUnavailable
 from inference.http import find_header
 from tests.chaos import haste  # noqa: F401 - shortens times
 from tests.chaos.faults import HEADER, Fault, Striker, decode
+from tests.chaos.schedule import MODEL_ID
 
-_striker = Striker()
+_striker = Striker(refusal=WorkerUnavailable(MODEL_ID, "a fault"))
 _faults: ContextVar[tuple[Fault, ...]] = ContextVar("faults", default=())
 _of_waiting: list[Fault] = []
 
@@ -64,7 +65,7 @@ def _break_dispatch() -> None:
     encode, send, deliver = Dispatcher.encode, Dispatcher._send, Dispatcher._deliver
 
     async def waiting(self: Dispatcher, *args: Any, **kwargs: Any) -> Any:
-        with _waiting():
+        with _waiting(), _striker.at("encode", _faults.get()):
             return await encode(self, *args, **kwargs)
 
     async def breakable_send(self: Dispatcher, tasks: Any) -> None:
