@@ -7,6 +7,7 @@ much (see docs/limits.md). A spend cap cannot be checked without Redis, so whoev
 refused at once.
 """
 
+import asyncio
 import logging
 import uuid
 from collections import deque
@@ -180,6 +181,7 @@ class FailoverLimiter(Limiter):
         self._lost_at: float | None = None
         self._probe_at = 0.0
         self._uncounted: set[uuid.UUID] = set()
+        self._recounting: asyncio.Task[None] | None = None
 
     async def reserve(self, share: Share, limits: Limits, caps: Sequence[Cap] = ()) -> Reservation:
         """As Limiter's, with LimiterUnavailable where that has RedisError."""
@@ -194,6 +196,8 @@ class FailoverLimiter(Limiter):
     def settle(self, share: Share) -> None:
         if self._local_share.end(share):
             self._uncounted.add(share.customer_id)
+            if self._recounting is None or self._recounting.done():
+                self._recounting = asyncio.create_task(self._recount())
         else:
             super().settle(share)
 
@@ -203,9 +207,6 @@ class FailoverLimiter(Limiter):
     async def _reserve_in_redis(
         self, share: Share, limits: Limits, caps: Sequence[Cap]
     ) -> Reservation:
-        if share.customer_id in self._uncounted:
-            await self.forget_spend(share.customer_id)
-            self._uncounted.discard(share.customer_id)
         try:
             reservation = await super().reserve(share, limits, caps)
         except (RateLimitExceeded, RequestExceedsLimit, SpendCapReached):
@@ -213,6 +214,24 @@ class FailoverLimiter(Limiter):
             raise
         self._note_return()
         return reservation
+
+    async def _recount(self) -> None:
+        """As soon as Redis is back, have the spend of those who were served here read from the
+        ledger again, also for the other processes that serve them."""
+        while self._uncounted:
+            await asyncio.sleep(PROBE_EVERY_S)
+            customer_ids = tuple(self._uncounted)
+            self._uncounted.clear()  # who is served here meanwhile is for the next round
+            for customer_id in customer_ids:
+                try:
+                    await self.forget_spend(customer_id)
+                except RedisError:
+                    self._uncounted.add(customer_id)
+
+    async def close(self) -> None:
+        if self._recounting is not None:
+            self._recounting.cancel()
+        await super().close()
 
     def _reserve_here(self, share: Share, limits: Limits, caps: Sequence[Cap]) -> Reservation:
         now = monotonic()

@@ -19,7 +19,7 @@ import socket
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Self
@@ -42,6 +42,7 @@ CONNECT_TIMEOUT_S = 3
 BEGIN_WITHIN_S = 1.0
 STATEMENT_TIMEOUT_S = 3.0
 ANSWER_WITHIN_S = 4.0
+TRY_AGAIN_EVERY_S = 0.1
 
 
 class UsageConflict(Exception):
@@ -143,17 +144,26 @@ class Ledger:
             return error
 
     async def _store(self, usages: Mapping[uuid.UUID, Usage]) -> dict[uuid.UUID, Usage]:
-        """Store, once more if the connection was lost or the statement late: the ids make that
+        """Store, and again if the connection was lost or the statement late: the ids make that
         safe."""
         try:
             return await (await self._connected()).store(usages)
         except _LOST as error:
-            logger.warning("lost the database while metering (%s); once more", error)
+            logger.warning("lost the database while metering (%s); trying again", error)
+            return await self._store_again(usages)
+
+    async def _store_again(self, usages: Mapping[uuid.UUID, Usage]) -> dict[uuid.UUID, Usage]:
+        """For as long as an answer may take: a first statement may have reached its end unheard,
+        and a PostgreSQL that has crashed is often back in a second."""
+        give_up_at = time.monotonic() + ANSWER_WITHIN_S
+        while True:
             try:
                 return await (await self._connected()).store(usages)
             except (UsageNotRecorded, *_LOST):
-                _log_unknown(usages)  # the first statement may have reached its end unheard
-                raise
+                if time.monotonic() > give_up_at:
+                    _log_unknown(usages)
+                    raise
+            await asyncio.sleep(TRY_AGAIN_EVERY_S)
 
     async def _connected(self) -> "_Session":
         if self._session is None or self._session.is_closed:
@@ -255,6 +265,7 @@ class _Session:
         self._destinations = f"{{{','.join(destinations)}}}".encode()
         self._clock_offset_s = 0.0
         self._is_cut = False
+        self._answered: asyncio.Future[PGresult] | None = None
 
     @classmethod
     async def open(cls, destinations: Sequence[str]) -> Self:
@@ -315,7 +326,17 @@ class _Session:
         """Run the prepared statement. Raises the psycopg.Error that PostgreSQL answers with."""
         server, loop = self._connection.pgconn, asyncio.get_running_loop()
         answered: asyncio.Future[PGresult] = loop.create_future()
+        self._answered = answered
         results: list[PGresult] = []
+        # libpq closes the socket, and forgets its number, at the moment it finds the connection
+        # lost. The loop must forget it then too, and once: the next connection may get the number.
+        watched = {server.socket}
+
+        def stop_watching() -> None:
+            while watched:
+                number = watched.pop()
+                loop.remove_reader(number)
+                loop.remove_writer(number)
 
         def proceed() -> None:
             """Whenever the socket can be read, or be written while not all is sent."""
@@ -329,6 +350,7 @@ class _Session:
                     else:
                         results.append(result)
             except psycopg.Error as error:
+                stop_watching()
                 if not answered.done():
                     answered.set_exception(error)
 
@@ -339,8 +361,7 @@ class _Session:
         try:
             result = await answered
         finally:
-            loop.remove_reader(server.socket)
-            loop.remove_writer(server.socket)
+            stop_watching()
         if result.status != ExecStatus.TUPLES_OK:
             raise error_from_result(result)
         return result
@@ -370,5 +391,10 @@ class _Session:
     def _cut(self) -> None:
         """End the connection below psycopg, which would otherwise wait for PostgreSQL to agree."""
         self._is_cut = True
-        with socket.socket(fileno=os.dup(self._connection.pgconn.socket)) as duplicate:
+        with (
+            suppress(psycopg.OperationalError),  # libpq has closed it already
+            socket.socket(fileno=os.dup(self._connection.pgconn.socket)) as duplicate,
+        ):
             duplicate.shutdown(socket.SHUT_RDWR)
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(psycopg.OperationalError("no answer in time"))
