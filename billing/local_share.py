@@ -182,6 +182,7 @@ class FailoverLimiter(Limiter):
         self._probe_at = 0.0
         self._uncounted: set[uuid.UUID] = set()
         self._recounting: asyncio.Task[None] | None = None
+        IS_LOCAL.set(0)
 
     async def reserve(self, share: Share, limits: Limits, caps: Sequence[Cap] = ()) -> Reservation:
         """As Limiter's, with LimiterUnavailable where that has RedisError."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pytest_django import Settings
 
 from inference.asgi import InferenceApplication
 from inference.openapi import examples
@@ -88,8 +89,9 @@ async def test_every_example_of_a_request_is_answered_as_documented(
 
 @pytest.mark.parametrize("path", READINGS)
 async def test_every_reading_is_answered_as_documented(
-    client: httpx.AsyncClient, attachment: Attachment, path: str
+    client: httpx.AsyncClient, attachment: Attachment, settings: Settings, path: str
 ) -> None:
+    settings.METRICS_KEY = attachment.key  # what this client sends
     response = await client.get(path.format(id=MODEL_ID, addon_id=attachment.resource_id))
     assert response.status_code == 200, response.text
     check(described(path, response), dict(response.headers), response.content)
