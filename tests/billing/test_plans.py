@@ -90,7 +90,7 @@ def test_a_model_costs_the_same_on_its_own_plan_and_on_standard() -> None:
 def test_the_dedicated_plan_is_paid_for_by_the_hour_of_its_worker() -> None:
     plan = {plan.slug: plan for plan in sync_plans()}["dedicated"]
     (price,) = prices_of(plan)
-    assert (plan.worker_pool, plan.workers) == ("resource", 1)
+    assert (plan.worker_pool, plan.workers, plan.is_metered) == ("resource", 1, False)
     assert price.worker_hour_microunits == 2_940_000
     assert price.cost_picounits("cohere-embed-v4", text_tokens=10**9, image_tokens=10**9) == 0
 
