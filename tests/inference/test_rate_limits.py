@@ -13,10 +13,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from billing.metering import Ledger, UsageNotRecorded
 from billing.models import Budget, Customer, LimitOverride, UsageEvent
 from billing.periods import month_of
-from billing.rate_limits import Limiter
+from billing.rate_limits import Limiter, Limits
 from billing.spend import Spend
 from inference.asgi import InferenceApplication
 from inference.database import run_in_database_thread
+from tests.billing.limiting import new_share
 from tests.inference.conftest import MODEL_ID, Attach, Attachment
 from tests.inference.test_failures import vectors_come
 from tests.inference.test_refusals import error_of
@@ -131,11 +132,29 @@ async def test_too_many_at_once_are_a_429_that_says_so(
     client: httpx.AsyncClient, attach: Attach, limiter: Limiter
 ) -> None:
     attachment = await attach()
-    await override(attachment, concurrent_requests=0)
+    await override(attachment, concurrent_requests=1)
+    share = new_share(
+        customer_id=attachment.resource_id,
+        attachment_id=attachment.attachment_id,
+        model_id=MODEL_ID,
+    )
+    await limiter.reserve(share, Limits(requests=1, tokens=1, concurrent=1))
     response = await post(client, attachment)
     assert response.status_code == 429
-    assert "0 requests at once, 0 under way, 1 asked" in error_of(response)["message"]
+    assert "1 requests at once, 1 under way, 1 asked" in error_of(response)["message"]
     assert response.headers["retry-after"] == "1"
+    assert response.headers["x-ratelimit-remaining-requests"] == "499"
+
+
+async def test_a_limit_of_nothing_is_a_400_that_says_so(
+    client: httpx.AsyncClient, attach: Attach
+) -> None:
+    attachment = await attach()
+    await override(attachment, requests_per_minute=0)
+    response = await post(client, attachment)
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "request_exceeds_limit"
+    assert "limit of requests is 0" in error_of(response)["message"]
 
 
 async def test_a_shadow_says_what_it_would_have_refused(
