@@ -310,7 +310,7 @@ async def test_a_rate_limit_says_when_in_coheres_header_too(
     attachment = await attach()
     await run_in_database_thread(Plan.objects.update, requests_per_minute=1)
     time_s, microseconds = await redis.time()
-    subject = f"limits:{{{attachment.attachment_id}:{MODEL_ID}}}"
+    subject = f"limits:{{{attachment.resource_id}}}:{attachment.attachment_id}:{MODEL_ID}"
     await redis.zadd(f"{subject}:log", {"earlier:3": (time_s - 20) * 1_000_000 + microseconds})
     await redis.set(f"{subject}:tokens", 3)
     response = await client.post(
