@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from billing.metering import Ledger, UsageNotRecorded
-from billing.models import Budget, Customer, LimitOverride, UsageEvent
+from billing.models import Budget, Customer, LimitOverride, Plan, Price, UsageEvent
 from billing.periods import month_of
 from billing.rate_limits import Limiter, Limits
 from billing.spend import Spend
@@ -211,6 +212,32 @@ async def test_what_is_spent_is_what_the_ledger_has(
     assert not spend.held
     event = await run_in_database_thread(UsageEvent.objects.earliest, "stored_at")
     assert spend.until == month_of(event.stored_at).end_at
+
+
+async def test_a_price_holds_from_its_instant_also_for_keys_that_are_remembered(
+    client: httpx.AsyncClient, attach: Attach, settings: Settings
+) -> None:
+    settings.KEY_CACHE_S = 60.0
+    attachment = await attach()
+    active_from = datetime.now(UTC) + timedelta(seconds=1.5)
+
+    def add_version() -> None:
+        Price.objects.create(
+            plan=Plan.objects.get(slug="standard"),
+            version=2,
+            active_from=active_from,
+            token_prices={"*": 2 * TOKEN_PICOUNITS},
+        )
+
+    await run_in_database_thread(add_version)
+    assert (await post(client, attachment)).status_code == 200
+    await asyncio.sleep((active_from - datetime.now(UTC)).total_seconds() + 0.1)
+    assert (await post(client, attachment)).status_code == 200
+    rows = await run_in_database_thread(lambda: list(UsageEvent.objects.order_by("id")))
+    costs = [row.cost_picounits for row in rows]
+    assert costs == [HELLO_TOKENS * TOKEN_PICOUNITS, 2 * HELLO_TOKENS * TOKEN_PICOUNITS]
+    prices = await run_in_database_thread(Price.objects.in_bulk)
+    assert [prices[row.price_id].version for row in rows] == [1, 2]
 
 
 async def test_spend_is_rebuilt_from_the_ledger_after_a_flush(
