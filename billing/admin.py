@@ -289,17 +289,20 @@ class ReconciliationAdmin(ReadOnly, admin.ModelAdmin[Reconciliation]):
 
 
 class BudgetForm(forms.ModelForm[Budget]):
-    """The checks of billing/budgets.py, told beside the fields."""
+    """The checks of billing/budgets.py, told beside the fields. The secret that there is is not
+    shown, and stays where none is given."""
 
     class Meta:
         model = Budget
         fields = ["customer", "scope", "scope_id", *BudgetTerms.__dataclass_fields__]
+        widgets = {"webhook_secret": forms.PasswordInput(attrs={"autocomplete": "new-password"})}
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if self.errors:
             return cleaned
         wanted = {name: cleaned[name] for name in BudgetTerms.__dataclass_fields__}
+        wanted["webhook_secret"] = cleaned["webhook_secret"] or self.instance.webhook_secret
         try:
             terms = check_terms(BudgetTerms(**wanted))
             scope_id = check_scope(cleaned["customer"].id, cleaned["scope"], cleaned["scope_id"])
@@ -320,8 +323,13 @@ class BudgetAdmin(admin.ModelAdmin[Budget]):
     ordering = ["customer", "scope", "scope_id"]
 
     def save_model(self, request: HttpRequest, obj: Budget, form: Any, change: bool) -> None:
+        before = Budget.objects.filter(id=obj.id).first()
         super().save_model(request, obj, form, change)
         forget_alerts(obj, timezone.now())
+        if obj.webhook_secret and obj.webhook_secret != (before and before.webhook_secret):
+            self.message_user(
+                request, f"The webhook's secret, shown this once: {obj.webhook_secret}"
+            )
 
 
 @admin.register(BudgetAlert)

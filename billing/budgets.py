@@ -132,7 +132,8 @@ def check_budgets(now: datetime) -> list[BudgetAlert]:
 
 
 def _check_month(month: Period, now: datetime) -> list[BudgetAlert]:
-    budgets = list(Budget.objects.filter(created_at__lt=month.end_at))
+    # Few of them are told of, and only those need the secret.
+    budgets = list(Budget.objects.filter(created_at__lt=month.end_at).defer("webhook_secret"))
     spent = spend_by_customer(month, {budget.customer_id for budget in budgets})
     told = BudgetAlert.objects.filter(period_start=month.start_at.date())
     known = set(told.values_list("budget_id", "threshold"))

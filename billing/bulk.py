@@ -1,7 +1,7 @@
 """Usage events in bulk: past usage that is brought in, or what was kept elsewhere meanwhile."""
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from itertools import islice
@@ -9,7 +9,9 @@ from itertools import islice
 import msgspec
 from django.db import connection, transaction
 
+from billing.credits import lock_customer
 from billing.metering import COLUMNS, FIND, Usage, UsageConflict, inserting
+from billing.models import Invoice
 from billing.partitions import make_partitions_of
 
 STATEMENT_MAX_EVENTS = 5_000
@@ -22,6 +24,10 @@ _INSERT = inserting(
 _NAMES = [field.name for field in fields(Usage)]
 
 
+class AlreadyInvoiced(Exception):
+    """A final invoice has the month in which the usage would be stored; it never changes."""
+
+
 def record_many(
     usages: Iterable[Usage], *, stored_at: datetime | None = None, destinations: Sequence[str] = ()
 ) -> int:
@@ -32,7 +38,7 @@ def record_many(
     period; it is given for usage of the past only.
 
     Raises UsageConflict, once all others are recorded, where an id has other content already, and
-    DatabaseError where an event is refused, and with it those of its transaction.
+    AlreadyInvoiced or DatabaseError where an event is refused, and with it its transaction.
     """
     inserted, conflicts = 0, list[uuid.UUID]()
     for chunk in _chunks(usages):
@@ -62,7 +68,26 @@ def _insert(
     events = msgspec.json.encode(list(given.values())).decode()
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_INSERT, [stored_at, events, list(destinations)])
-        return {id_ for (id_,) in cursor.fetchall()}
+        new = {id_ for (id_,) in cursor.fetchall()}
+        if stored_at is not None:
+            _check_not_invoiced({given[id_].customer_id for id_ in new}, stored_at)
+        return new
+
+
+def _check_not_invoiced(customer_ids: Collection[uuid.UUID], stored_at: datetime) -> None:
+    """Nor will they be, until the transaction ends. Raises AlreadyInvoiced."""
+    for customer_id in sorted(customer_ids):
+        lock_customer(customer_id)
+    invoice = Invoice.objects.filter(
+        state=Invoice.State.FINAL,
+        customer_id__in=customer_ids,
+        period_start__lte=stored_at,
+        period_end__gt=stored_at,
+    ).first()
+    if invoice is not None:
+        raise AlreadyInvoiced(
+            f"{stored_at:%Y-%m} of customer {invoice.customer_id} is on invoice {invoice.number}"
+        )
 
 
 def _find_conflicts(given: Mapping[uuid.UUID, Usage]) -> list[uuid.UUID]:

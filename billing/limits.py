@@ -64,7 +64,7 @@ def find_caps(customer_id: uuid.UUID, app_name: str, attachment_id: uuid.UUID) -
         | Q(scope=scope.ACCOUNT),
         customer_id=customer_id,
         is_hard=True,
-    )
+    ).only("scope", "scope_id", "limit_microunits")
     return tuple(
         Cap(
             scope=budget.scope,

@@ -2,9 +2,10 @@
 
 import uuid
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -127,10 +128,12 @@ def _check_start(
 ) -> None:
     """A first price holds at once; one that follows holds from a time that is not rated yet."""
     active_from = entry.active_from.isoformat()
-    if is_sold and entry.active_from <= now:
+    known_at = now + timedelta(seconds=settings.KEY_CACHE_S)  # to every web process
+    if is_sold and entry.active_from <= known_at:
         raise PriceTooLate(
-            f"plan {plan}: price version {version}: active_from {active_from} has passed, and what "
-            "was used since then has its price; choose a time to come"
+            f"plan {plan}: price version {version}: active_from {active_from} has passed or comes "
+            f"within KEY_CACHE_S ({settings.KEY_CACHE_S:g} s), and what is used until every web "
+            "process knows the version has its price; choose a time to come"
         )
     if version == 1 and entry.active_from > now:
         raise PriceTooLate(

@@ -145,8 +145,9 @@ class RateLimitExceeded(Exception):
 class RequestExceedsLimit(Exception):
     """The request alone is larger than the whole limit: waiting does not help."""
 
-    def __init__(self, *, tokens: int, limits: Limits) -> None:
-        super().__init__(f"{tokens} tokens, limit {limits.tokens}")
+    def __init__(self, limit: Limit, *, tokens: int, limits: Limits) -> None:
+        super().__init__(limit)
+        self.limit = limit
         self.tokens = tokens
         self.limits = limits
 
@@ -309,8 +310,12 @@ class Limiter:
 
 def check_size(share: Share, limits: Limits) -> None:
     """Raises RequestExceedsLimit."""
-    if share.tokens > limits.tokens and not limits.is_shadow:
-        raise RequestExceedsLimit(tokens=share.tokens, limits=limits)
+    if limits.is_shadow:
+        return
+    asked = (1, limits.requests), (share.tokens, limits.tokens), (1, limits.concurrent)
+    for limit, (amount, most) in zip(LIMITS, asked, strict=True):
+        if most is not None and amount > most:
+            raise RequestExceedsLimit(limit, tokens=share.tokens, limits=limits)
 
 
 _UNSEEDED = -1
@@ -420,7 +425,7 @@ def _refuse(
         limit,
         asked=share.tokens if limit == "tokens" else 1,
         standing=standing,
-        retry_after_s=wait_s if standing.limits.requests else WINDOW_S,
+        retry_after_s=wait_s,
     )
 
 

@@ -66,9 +66,9 @@ def reconcile_sums(now: datetime, *, days: int) -> Reconciliation:
 
 def reconcile_invoices(now: datetime, *, months: int = INVOICED_MONTHS) -> Reconciliation:
     """Compare the tokens on the final invoices of the last months with the ledger's sums, and ask
-    whether everything that was used is on one."""
-    compared, drifts = 0, []
+    whether everything that was used is on one, or will be."""
     period = month_of(now)
+    compared, drifts = 0, _find_not_invoiced(period, now)
     for _ in range(months):
         period = period.previous
         invoices = Invoice.objects.filter(
@@ -77,8 +77,7 @@ def reconcile_invoices(now: datetime, *, months: int = INVOICED_MONTHS) -> Recon
         for customer_id in invoices.values_list("customer_id", flat=True).distinct():
             compared += 1
             drifts += _find_invoice_drifts(customer_id, period)
-        if now > period.end_at + CLOSED_WITHIN:
-            drifts += _find_not_invoiced(period)
+        drifts += _find_not_invoiced(period, now)
     return _keep(Reconciliation.Kind.LEDGER_AND_INVOICE, compared, drifts, now)
 
 
@@ -224,8 +223,9 @@ def _compare(
         }
 
 
-def _find_not_invoiced(period: Period) -> list[dict[str, Any]]:
-    """Customers who used something that costs, and have no final invoice of the period."""
+def _find_not_invoiced(period: Period, now: datetime) -> list[dict[str, Any]]:
+    """Customers who used something that costs, and have no final invoice of the period; while it
+    may still be closed, those that are in no table of customers, for they never get one."""
     invoiced = Invoice.objects.filter(state=Invoice.State.FINAL, period_start=period.start_at)
     used = (
         UsageSum.objects.filter(
@@ -238,6 +238,8 @@ def _find_not_invoiced(period: Period) -> list[dict[str, Any]]:
         .annotate(cost=Sum("cost_picounits"))
         .exclude(cost=0)
     )
+    if now <= period.end_at + CLOSED_WITHIN:
+        used = used.exclude(customer_id__in=Customer.objects.values("id"))
     return [
         {
             "customer_id": str(customer_id),

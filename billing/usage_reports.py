@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
+from billing.metering import AMOUNTS
 from billing.models import UsageSum
 
 Granularity = Literal["hour", "day"]
@@ -25,7 +26,6 @@ DIMENSIONS = {
     "app": ("app_name", "text"),
     "key": ("credential_id", "uuid"),
 }
-AMOUNTS = ("requests", "inputs", "text_tokens", "image_tokens", "cost_picounits")
 
 
 class InvalidCursor(Exception):

@@ -161,12 +161,7 @@ def describe(error: Exception) -> Failure:
         case TypeNotOffered():
             return _invalid(_type_not_offered(error), error.field)
         case RequestExceedsLimit():
-            return _invalid(
-                f"The request has {error.tokens} tokens; your plan allows {error.limits.tokens} a "
-                "minute, so it can never be served. Send fewer or shorter inputs.",
-                "input",
-                "request_exceeds_limit",
-            )
+            return _request_exceeds_limit(error)
         case RateLimitExceeded():
             return _rate_limited(error)
         case SpendCapReached():
@@ -330,6 +325,18 @@ def _type_not_offered(error: TypeNotOffered) -> str:
         f"'{error.field}': {what} with {error.dimension} dimensions, because it is not calibrated. "
         f"An operator does that: manage.py models calibrate {error.model.id}"
     )
+
+
+def _request_exceeds_limit(error: RequestExceedsLimit) -> Failure:
+    code = "request_exceeds_limit"
+    if error.limit == "tokens":
+        return _invalid(
+            f"The request has {error.tokens} tokens; your plan allows {error.limits.tokens} a "
+            "minute, so it can never be served. Send fewer or shorter inputs.",
+            "input",
+            code,
+        )
+    return _invalid(f"Your limit of {error.limit} is 0, so no request can be served.", code=code)
 
 
 def _rate_limited(error: RateLimitExceeded) -> Failure:

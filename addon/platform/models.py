@@ -6,8 +6,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
 
-from addon.encryption import EncryptedTextField
 from addon.lifecycle import State
+from billing.encryption import EncryptedTextField
 from billing.models import Plan
 
 

@@ -4,7 +4,7 @@ import uuid
 
 from django.db import models
 
-from addon.encryption import EncryptedTextField
+from billing.encryption import EncryptedTextField
 
 
 class Resource(models.Model):

@@ -4,6 +4,7 @@ import uuid
 
 from django.db import models
 
+from billing.encryption import EncryptedTextField
 from billing.models.customers import Customer
 
 
@@ -33,7 +34,7 @@ class Budget(models.Model):
     thresholds = models.JSONField(default=default_thresholds, help_text="per cent of the limit")
     email = models.EmailField(blank=True)
     webhook_url = models.CharField(max_length=500, blank=True)
-    webhook_secret = models.CharField(max_length=100, blank=True, help_text="whsec_…")
+    webhook_secret = EncryptedTextField(blank=True, help_text="whsec_…")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -83,7 +84,7 @@ class Notification(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     channel = models.CharField(max_length=20, choices=Channel.choices)
     target = models.CharField(max_length=500, help_text="an address or a URL")
-    secret = models.CharField(max_length=100, blank=True)
+    secret = EncryptedTextField(blank=True)
     subject = models.CharField(max_length=200)
     payload = models.JSONField()
     attempts = models.PositiveIntegerField(default=0)

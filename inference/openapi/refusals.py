@@ -106,7 +106,7 @@ COMPUTATION = (
     Refusal(
         status=400,
         code="request_exceeds_limit",
-        when="the request has more tokens than the plan allows in a minute",
+        when="the request has more tokens than a minute allows, or a limit is 0",
     ),
     Refusal(
         status=402,

@@ -48,6 +48,18 @@ def test_a_budget_is_made_as_the_code_makes_it(operator: Client, customer: Custo
     assert budget.webhook_secret.startswith("whsec_")
 
 
+def test_the_secret_of_a_webhook_is_shown_once(operator: Client, customer: Customer) -> None:
+    made = operator.post(reverse("admin:billing_budget_add"), form(customer), follow=True)
+    budget = Budget.objects.get()
+    assert budget.webhook_secret in made.content.decode()
+    path = reverse("admin:billing_budget_change", args=[budget.id])
+    assert budget.webhook_secret not in operator.get(path).content.decode()
+    changed = operator.post(path, form(customer, limit_microunits="7"), follow=True)
+    assert budget.webhook_secret not in changed.content.decode()
+    kept = Budget.objects.get()
+    assert (kept.limit_microunits, kept.webhook_secret) == (7, budget.webhook_secret)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

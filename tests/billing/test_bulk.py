@@ -9,9 +9,10 @@ from uuid import UUID
 import pytest
 from django.db import DatabaseError, connection
 
-from billing.bulk import STATEMENT_MAX_EVENTS, record_many
+from billing.bulk import STATEMENT_MAX_EVENTS, AlreadyInvoiced, record_many
 from billing.metering import Usage, UsageConflict
-from billing.models import OutboxEntry, UsageEvent, UsageSum
+from billing.models import Customer, Invoice, OutboxEntry, UsageEvent, UsageSum
+from billing.periods import month_of
 from billing.sums import verify_sums
 from tests.billing.conftest import NewUsage
 
@@ -115,3 +116,38 @@ def test_the_time_of_storing_decides_hour_and_day(new_usage: NewUsage) -> None:
         ("day", midnight),
     }
     assert verify_sums(drawn_at.date(), stored_at.date()) == []
+
+
+def test_past_usage_is_recorded_where_rows_of_its_month_have_no_partition(
+    new_usage: NewUsage,
+) -> None:
+    at = datetime(2024, 2, 29, tzinfo=UTC)
+    record_many([new_usage(id=uuid7_at(at))])
+    record_many([new_usage(id=uuid7_at(at))], stored_at=at)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tableoid::regclass::text FROM billing_usageevent")
+        assert cursor.fetchall() == [("billing_usageevent_other",)] * 2
+
+
+def test_a_month_that_is_invoiced_gets_no_more_usage(new_usage: NewUsage) -> None:
+    """What is there already may be sent again; another customer's month is another matter."""
+    month = month_of(datetime(2024, 2, 29, tzinfo=UTC))
+    first, *later = of_one_attachment(new_usage, 3)
+    record_many([first], stored_at=month.start_at)
+    Invoice.objects.create(
+        customer=Customer.objects.create(id=first.customer_id),
+        currency="usd",
+        period_start=month.start_at,
+        period_end=month.end_at,
+        state="final",
+        number=1,
+        created_at=month.end_at,
+        updated_at=month.end_at,
+    )
+    other, last_moment = new_usage(), month.end_at - timedelta(microseconds=1)
+    assert record_many([first, other], stored_at=month.start_at) == 1
+    for stored_at in (month.start_at, last_moment):
+        with pytest.raises(AlreadyInvoiced, match=r"2024-02 .* is on invoice 1"):
+            record_many([*later, new_usage()], stored_at=stored_at)
+    assert UsageEvent.objects.count() == 2
+    assert record_many(later, stored_at=month.end_at) == 2

@@ -8,7 +8,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from billing.bulk import record_many
-from billing.models import Reconciliation, UsageEvent, UsageSum
+from billing.models import Customer, Reconciliation, UsageEvent, UsageSum
 from billing.prices import BEFORE_PRICES
 from tests.billing.conftest import NewUsage
 
@@ -84,7 +84,9 @@ def test_partitions(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_reconcile(new_usage: NewUsage, capsys: pytest.CaptureFixture[str]) -> None:
-    record_many([new_usage()])
+    usage = new_usage()
+    Customer.objects.create(id=usage.customer_id)
+    record_many([usage])
     said = ledger(capsys, "reconcile")
     assert [line.rpartition(": ")[0] for line in said.splitlines()] == list(
         Reconciliation.Kind.values

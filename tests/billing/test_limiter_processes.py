@@ -36,8 +36,9 @@ async def main():
     outcomes = await asyncio.gather(*reservations, return_exceptions=True)
     assert all(isinstance(o, (Reservation, RateLimitExceeded)) for o in outcomes), outcomes
     refused = [o for o in outcomes if isinstance(o, RateLimitExceeded)]
-    assert all(59 < o.retry_after_s <= 60 for o in refused), refused
-    assert all(abs(o.standing.asked_at - true_time()) < 5 for o in refused), refused
+    # On a busy machine the processes begin seconds apart; the wrong clock is an hour off.
+    assert all(30 < o.retry_after_s <= 60 for o in refused), refused
+    assert all(abs(o.standing.asked_at - true_time()) < 30 for o in refused), refused
     print(len(outcomes) - len(refused))
 
 asyncio.run(main())

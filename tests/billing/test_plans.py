@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections
+from pytest_django import Settings
 
 from billing.models import Plan, Price
 from billing.plans import (
@@ -81,22 +81,24 @@ def test_each_model_of_the_product_documents_has_a_plan_of_its_own() -> None:
 
 def test_a_model_costs_the_same_on_its_own_plan_and_on_standard() -> None:
     plans = {plan.slug: plan for plan in sync_plans()}
-    (standard,) = prices_of(plans["standard"])
-    for model_id in ("cohere-embed-multilingual", "cohere-embed-v4", "all-minilm-l6-v2"):
-        (price,) = prices_of(plans[model_id])
-        assert price.token_price(model_id) == standard.token_price(model_id) > 0
+    (standard,) = prices_of(plans.pop("standard"))
+    for plan in plans.values():
+        if not plan.serves_all_models:
+            (price,) = prices_of(plan)
+            model_id = plan.model_id
+            assert price.token_price(model_id) == standard.token_price(model_id) > 0
 
 
 def test_the_dedicated_plan_is_paid_for_by_the_hour_of_its_worker() -> None:
     plan = {plan.slug: plan for plan in sync_plans()}["dedicated"]
     (price,) = prices_of(plan)
-    assert (plan.worker_pool, plan.workers) == ("resource", 1)
+    assert (plan.worker_pool, plan.workers, plan.is_metered) == ("resource", 1, False)
     assert price.worker_hour_microunits == 2_940_000
     assert price.cost_picounits("cohere-embed-v4", text_tokens=10**9, image_tokens=10**9) == 0
 
 
 def test_every_key_and_price_is_documented() -> None:
-    page = (Path(settings.BASE_DIR) / "docs" / "plans.md").read_text()
+    page = (PLANS_FILE.parents[1] / "docs" / "plans.md").read_text()
     keys = {*PlanEntry.__struct_fields__, *PriceEntry.__struct_fields__}
     assert {key for key in keys if f"`{key}`" not in page} == {"price"}  # written [[plan.price]]
     (standard, *_) = read_plans(PLANS_FILE)
@@ -122,8 +124,9 @@ def test_a_line_taken_out_of_the_file_no_longer_holds(sync: Sync) -> None:
 
 def test_a_plan_of_a_model_that_the_catalogue_lacks_is_not_on_sale() -> None:
     sync_plans()
+    own = {plan.model_id for plan in Plan.objects.filter(serves_all_models=False)}
     hidden = hide_plans_of_other_models({"all-minilm-l6-v2", "cohere-embed-v4"})
-    assert [plan.slug for plan in hidden] == ["cohere-embed-multilingual"]
+    assert {plan.slug for plan in hidden} == own - {"all-minilm-l6-v2", "cohere-embed-v4"}
     on_sale = [plan.slug for plan in plans_of("heroku-inference")]
     assert on_sale == ["standard", "all-minilm-l6-v2", "cohere-embed-v4", "dedicated"]
 
@@ -146,7 +149,7 @@ def test_syncing_in_parallel_adds_each_price_once() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert Price.objects.count() == Plan.objects.count() == 5
+    assert Price.objects.count() == Plan.objects.count() == len(read_plans(PLANS_FILE))
 
 
 def test_a_plan_taken_out_of_the_file_is_hidden_but_stays_usable(sync: Sync) -> None:
@@ -220,6 +223,14 @@ def test_a_later_version_cannot_begin_in_the_past(sync: Sync) -> None:
     sync(ONE + PRICE)
     with pytest.raises(PriceTooLate, match=r"price version 2: active_from 2026-11-01.* has passed"):
         sync(ONE + PRICE + LATER.replace("2026-12-01", "2026-11-01"))
+
+
+def test_a_later_version_begins_once_every_process_knows_it(sync: Sync, settings: Settings) -> None:
+    settings.KEY_CACHE_S = 30
+    sync(ONE + PRICE)
+    with pytest.raises(PriceTooLate, match=r"within KEY_CACHE_S \(30 s\)"):
+        sync(ONE + PRICE + LATER.replace("2026-12-01T00:00:00", "2026-11-21T12:00:30"))
+    sync(ONE + PRICE + LATER.replace("2026-12-01T00:00:00", "2026-11-21T12:00:31"))
 
 
 def test_a_plan_has_a_price_from_its_first_moment(sync: Sync) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from django.conf import settings
@@ -102,9 +103,21 @@ async def test_reserving_a_share_again_changes_nothing(limiter: Limiter) -> None
     assert (await limiter.reserve(new_share(100), LIMITS)).standing.used_tokens == 100
 
 
-async def test_no_requests_allowed_means_none(reserve: Reserve) -> None:
-    with pytest.raises(RateLimitExceeded):
-        await reserve(requests=0)
+@pytest.mark.parametrize(
+    ("limits", "limit"),
+    [
+        (Limits(requests=0, tokens=9), "requests"),
+        (Limits(requests=9, tokens=0), "tokens"),
+        (Limits(requests=9, tokens=9, concurrent=0), "concurrent requests"),
+    ],
+)
+async def test_a_limit_of_nothing_is_refused_for_good(
+    limiter: Limiter, limits: Limits, limit: str
+) -> None:
+    with pytest.raises(RequestExceedsLimit) as refusal:
+        await limiter.reserve(new_share(), limits)
+    assert refusal.value.limit == limit
+    assert (await limiter.reserve(new_share(), replace(limits, is_shadow=True))).standing.shadow
 
 
 async def test_concurrent_requests_never_exceed_the_limit(reserve: Reserve) -> None:

@@ -267,14 +267,31 @@ def test_an_invoice_says_what_the_ledger_says_or_it_is_an_alarm(
 @pytest.mark.django_db
 def test_usage_that_no_invoice_has_is_an_alarm_some_days_later(new_usage: NewUsage) -> None:
     usage = new_usage()
+    Customer.objects.create(id=usage.customer_id)
     record_many([usage], stored_at=LAST_MONTH.start_at + timedelta(days=3))
     assert reconcile_invoices(LAST_MONTH.end_at + timedelta(hours=1)).drift_picounits == 0
     assert reconcile_invoices(CLOSED).drift_picounits == usage.cost_picounits
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("month", [LAST_MONTH, month_of(NOW)])
+def test_usage_that_nobody_will_be_invoiced_for_is_an_alarm_at_once(
+    new_usage: NewUsage, month: Period
+) -> None:
+    usage = new_usage()
+    record_many([usage], stored_at=month.start_at)
+    found = reconcile_invoices(NOW)
+    assert found.drift_picounits == usage.cost_picounits
+    assert found.details[0]["customer_id"] == str(usage.customer_id)
+    Customer.objects.create(id=usage.customer_id)
+    assert reconcile_invoices(month.end_at + timedelta(hours=1)).drift_picounits == 0
+
+
+@pytest.mark.django_db
 def test_clean_comparisons_are_forgotten_and_alarms_are_kept(new_usage: NewUsage) -> None:
-    record_many([new_usage()], stored_at=LAST_MONTH.start_at + timedelta(days=3))
+    usage = new_usage()
+    Customer.objects.create(id=usage.customer_id)
+    record_many([usage], stored_at=LAST_MONTH.start_at + timedelta(days=3))
     reconcile_invoices(LAST_MONTH.end_at)
     reconcile_invoices(CLOSED)
     reconcile_invoices(CLOSED + KEPT + timedelta(days=1))

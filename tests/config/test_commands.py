@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 from addon.platform.accounts import find_account
 from billing.plans import plans_of
 from config import first_account
+from inference.catalogue import load_catalogue
 
 pytestmark = pytest.mark.django_db
 
@@ -31,6 +32,12 @@ def test_sync_catalogue_names_the_command_for_each_plan_whose_model_is_not_insta
     assert wanted in out.getvalue().splitlines()
     assert "heroku-inference:all-minilm-l6-v2:" not in out.getvalue()
     assert plans_of("heroku-inference").filter(slug="cohere-embed-v4").exists()
+
+
+def test_each_model_of_the_catalogue_has_a_plan_of_its_own() -> None:
+    call_command("sync_catalogue", stdout=StringIO())
+    own = plans_of("heroku-inference").filter(serves_all_models=False)
+    assert {(plan.slug, plan.model_id) for plan in own} == {(id_, id_) for id_ in load_catalogue()}
 
 
 def test_create_account_prints_the_line_that_signs_in() -> None:

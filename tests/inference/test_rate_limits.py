@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -11,12 +12,13 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from billing.metering import Ledger, UsageNotRecorded
-from billing.models import Budget, Customer, LimitOverride, UsageEvent
+from billing.models import Budget, Customer, LimitOverride, Plan, Price, UsageEvent
 from billing.periods import month_of
-from billing.rate_limits import Limiter
+from billing.rate_limits import Limiter, Limits
 from billing.spend import Spend
 from inference.asgi import InferenceApplication
 from inference.database import run_in_database_thread
+from tests.billing.limiting import new_share
 from tests.inference.conftest import MODEL_ID, Attach, Attachment
 from tests.inference.test_failures import vectors_come
 from tests.inference.test_refusals import error_of
@@ -131,11 +133,29 @@ async def test_too_many_at_once_are_a_429_that_says_so(
     client: httpx.AsyncClient, attach: Attach, limiter: Limiter
 ) -> None:
     attachment = await attach()
-    await override(attachment, concurrent_requests=0)
+    await override(attachment, concurrent_requests=1)
+    share = new_share(
+        customer_id=attachment.resource_id,
+        attachment_id=attachment.attachment_id,
+        model_id=MODEL_ID,
+    )
+    await limiter.reserve(share, Limits(requests=1, tokens=1, concurrent=1))
     response = await post(client, attachment)
     assert response.status_code == 429
-    assert "0 requests at once, 0 under way, 1 asked" in error_of(response)["message"]
+    assert "1 requests at once, 1 under way, 1 asked" in error_of(response)["message"]
     assert response.headers["retry-after"] == "1"
+    assert response.headers["x-ratelimit-remaining-requests"] == "499"
+
+
+async def test_a_limit_of_nothing_is_a_400_that_says_so(
+    client: httpx.AsyncClient, attach: Attach
+) -> None:
+    attachment = await attach()
+    await override(attachment, requests_per_minute=0)
+    response = await post(client, attachment)
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "request_exceeds_limit"
+    assert "limit of requests is 0" in error_of(response)["message"]
 
 
 async def test_a_shadow_says_what_it_would_have_refused(
@@ -192,6 +212,32 @@ async def test_what_is_spent_is_what_the_ledger_has(
     assert not spend.held
     event = await run_in_database_thread(UsageEvent.objects.earliest, "stored_at")
     assert spend.until == month_of(event.stored_at).end_at
+
+
+async def test_a_price_holds_from_its_instant_also_for_keys_that_are_remembered(
+    client: httpx.AsyncClient, attach: Attach, settings: Settings
+) -> None:
+    settings.KEY_CACHE_S = 60.0
+    attachment = await attach()
+    active_from = datetime.now(UTC) + timedelta(seconds=1.5)
+
+    def add_version() -> None:
+        Price.objects.create(
+            plan=Plan.objects.get(slug="standard"),
+            version=2,
+            active_from=active_from,
+            token_prices={"*": 2 * TOKEN_PICOUNITS},
+        )
+
+    await run_in_database_thread(add_version)
+    assert (await post(client, attachment)).status_code == 200
+    await asyncio.sleep((active_from - datetime.now(UTC)).total_seconds() + 0.1)
+    assert (await post(client, attachment)).status_code == 200
+    rows = await run_in_database_thread(lambda: list(UsageEvent.objects.order_by("id")))
+    costs = [row.cost_picounits for row in rows]
+    assert costs == [HELLO_TOKENS * TOKEN_PICOUNITS, 2 * HELLO_TOKENS * TOKEN_PICOUNITS]
+    prices = await run_in_database_thread(Price.objects.in_bulk)
+    assert [prices[row.price_id].version for row in rows] == [1, 2]
 
 
 async def test_spend_is_rebuilt_from_the_ledger_after_a_flush(

@@ -93,7 +93,7 @@ FAILURES: list[Exception] = [
     TooManyTokens("input", 9, 8),
     DimensionNotOffered("dimensions", 7, MODEL),
     TypeNotOffered("embedding_type", "int8", 7, MODEL),
-    RequestExceedsLimit(tokens=9, limits=LIMITS),
+    RequestExceedsLimit("tokens", tokens=9, limits=LIMITS),
     RateLimitExceeded("requests", asked=1, standing=STANDING, retry_after_s=3),
     RateLimitExceeded("tokens", asked=2, standing=STANDING, retry_after_s=3),
     RateLimitExceeded("concurrent requests", asked=1, standing=STANDING, retry_after_s=1),

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from addon.encryption import decrypt, encrypt
 from addon.platform.models import Account, Authorization
+from billing.encryption import decrypt, encrypt
 
 OLD = "an old key, with words and ümlauts in it, 0123"
 NEW = "b" * 32
