@@ -10,6 +10,7 @@ from fpdf.enums import TableBordersLayout, TextEmphasis
 from fpdf.fonts import FontFace
 
 from billing.models import Invoice, InvoiceLine, UsageEvent
+from billing.spreadsheets import text_cell
 
 MICROUNITS = 1_000_000
 LINE_COLUMNS = (
@@ -72,14 +73,20 @@ def events_csv(events: Iterable[UsageEvent]) -> str:
 
 def _csv(columns: Sequence[str], rows: Iterable[object]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)
     writer.writerow(columns)
     writer.writerows([_cell(getattr(row, column)) for column in columns] for row in rows)
     return text.getvalue()
 
 
 def _cell(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
+    match value:
+        case datetime():
+            return value.isoformat()
+        case str():
+            return text_cell(value)
+        case _:
+            return value
 
 
 def amount(microunits: int) -> str:
