@@ -145,13 +145,13 @@ class _Page(FPDF):
         return f"For {period}, issued on {_day(self.invoice.finalized_at)}"
 
     def write_parties(self) -> None:
-        customer = self.invoice.customer
+        named = (self.invoice.customer_name, self.invoice.customer_email)
         # The font of the pages has the letters of Western Europe only; the id names everybody.
-        names = [text for text in (customer.name, customer.email) if _is_printable(text)]
+        names = [text for text in named if _is_printable(text)]
         top = self.get_y()
         for x, label, texts in (
             (self.l_margin, "From", [self.issuer]),
-            (self.l_margin + self.epw / 2, "To", [*names, f"Customer {customer.id}"]),
+            (self.l_margin + self.epw / 2, "To", [*names, f"Customer {self.invoice.customer_id}"]),
         ):
             self.set_xy(x, top)
             self._font(8, _GREY, bold=True)

@@ -209,7 +209,10 @@ def _write_draft(
     amount = sum(line.amount_microunits for line in charges)
     lines = [*charges, *_credit_lines(period, amount, available)]
     total = sum(line.amount_microunits for line in lines)
-    amounts = {
+    customer = Customer.objects.get(id=customer_id)
+    content = {
+        "customer_email": customer.email,
+        "customer_name": customer.name,
         "period_end": period.end_at,
         "charges_microunits": amount,
         "credits_microunits": amount - total,
@@ -220,8 +223,8 @@ def _write_draft(
         customer_id=customer_id,
         period_start=period.start_at,
         currency=currency(),
-        defaults=amounts,
-        create_defaults={**amounts, "created_at": now},
+        defaults=content,
+        create_defaults={**content, "created_at": now},
     )
     invoice.lines.all().delete()
     InvoiceLine.objects.bulk_create(
