@@ -4,15 +4,18 @@ A row whose month has none lies in billing_usageevent_other. Partitions are made
 dropped, where the settings say so, once every row in them is on a final invoice. Sums stay.
 """
 
+import logging
 import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 
 from billing.periods import Period, month_of
+
+logger = logging.getLogger(__name__)
 
 MONTHS_AHEAD = 3
 # Rows drawn in a month's last seconds are stored in the next; later than this, only by an import.
@@ -55,8 +58,8 @@ def list_partitions() -> list[Partition]:
 def make_partitions(now: datetime) -> list[str]:
     """Those of this month and MONTHS_AHEAD more that are missing; returns their names.
 
-    Raises OperationalError where the ledger is too busy, and IntegrityError where rows of that
-    month lie in billing_usageevent_other already; they are as good there.
+    A month whose rows lie in billing_usageevent_other already gets none; they are as good there.
+    Raises OperationalError where the ledger is too busy.
     """
     months = [month_of(now)]
     for _ in range(MONTHS_AHEAD):
@@ -146,8 +149,11 @@ def _make(days: Iterable[date]) -> list[str]:
     there = {partition.month.start_at.date() for partition in list_partitions()}
     made = []
     for day in sorted(set(days) - there):
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
-            cursor.execute("SELECT billing_make_usage_partition(%s)", [day])
-            made.append(cursor.fetchone()[0])
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+                cursor.execute("SELECT billing_make_usage_partition(%s)", [day])
+                made.append(cursor.fetchone()[0])
+        except IntegrityError:
+            logger.warning("%s gets no partition: it has rows in billing_usageevent_other", day)
     return made

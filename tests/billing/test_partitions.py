@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 
 import pytest
-from django.db import IntegrityError, connection
+from django.db import connection
 
 from billing.bulk import record_many
 from billing.metering import Usage
@@ -53,10 +53,22 @@ def test_this_month_and_the_next_three_get_partitions() -> None:
     assert names()[-4:] == made
 
 
-def test_a_month_whose_rows_lie_elsewhere_gets_none(new_usage: NewUsage) -> None:
+def test_a_month_whose_rows_lie_elsewhere_gets_none_and_the_next_ones_do(
+    new_usage: NewUsage,
+) -> None:
     record_many([new_usage(id=uuid7_at(NOW), requested_at=NOW)])
-    with pytest.raises(IntegrityError):
-        make_partitions(NOW)
+    made = [
+        "billing_usageevent_2031_12",
+        "billing_usageevent_2032_01",
+        "billing_usageevent_2032_02",
+    ]
+    assert make_partitions(NOW) == made
+    assert make_partitions(NOW) == []
+
+
+def test_rows_are_brought_into_a_month_whose_rows_lie_elsewhere(new_usage: NewUsage) -> None:
+    record_many([new_usage(id=uuid7_at(FEBRUARY))])
+    assert record_many([new_usage(id=uuid7_at(FEBRUARY))], stored_at=FEBRUARY) == 1
 
 
 @pytest.mark.parametrize("table", ["billing_usageevent_2031_11", "billing_usageevent_2032_02"])
