@@ -259,6 +259,15 @@ def test_a_final_invoice_is_never_changed(use: Use) -> None:
             change()
 
 
+def test_a_line_of_a_draft_does_not_move_to_a_final_invoice(use: Use) -> None:
+    use()
+    use(1_000_000, OCTOBER.end_at)
+    final = close(CUSTOMER, OCTOBER, AFTER)
+    (draft,) = refresh_draft(CUSTOMER, NOVEMBER.end_at - timedelta(days=1))
+    with pytest.raises(DatabaseError, match="final invoice is never"), transaction.atomic():
+        draft.lines.update(invoice=final, position=99)
+
+
 def test_a_credit_is_used_up_by_one_invoice_after_the_other(use: Use) -> None:
     use(1_000_000)
     use(1_000_000, OCTOBER.end_at)
