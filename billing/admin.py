@@ -377,9 +377,13 @@ class OutboxEntryAdmin(ReadOnly, admin.ModelAdmin[OutboxEntry]):
     list_filter = ["destination", ("next_attempt_at", admin.EmptyFieldListFilter)]
     search_fields = ["=event_id"]
     ordering = ["created_at"]
-    actions = ["send_again"]
+    actions = ["send_again", "discard"]
     show_full_result_count = False
 
     @admin.action(description="Send again what is set aside")
     def send_again(self, request: HttpRequest, queryset: "QuerySet[OutboxEntry]") -> None:
         delivery.send_again(queryset, timezone.now())
+
+    @admin.action(description="Delete those whose destination is off")
+    def discard(self, request: HttpRequest, queryset: "QuerySet[OutboxEntry]") -> None:
+        delivery.discard(queryset)

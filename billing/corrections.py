@@ -5,9 +5,9 @@ which it was made, at the price of the request that it corrects.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.db import connection, transaction
 from django.db.models import Q, Sum
@@ -47,17 +47,18 @@ def correct(
     """Record what a request really used, none of it negative; returns the new row, or None where
     the ledger says so already. `id`, a uuid7, is the correction's: repeating it changes nothing.
 
-    Raises UnknownUsageEvent, InvalidCorrection, and UsageConflict where `id` is another row's.
+    Raises UnknownUsageEvent, InvalidCorrection, and UsageConflict where the row `id` says something
+    else.
     """
     amounts = {"inputs": inputs, "text_tokens": text_tokens, "image_tokens": image_tokens}
     _check(amounts, reason)
     with transaction.atomic():
         _lock(event_id)
         event = _get(event_id)
-        if made := UsageEvent.objects.filter(id=id).first():
-            return _made_before(made, event_id)
         amounts["cost_picounits"] = _cost(event, text_tokens, image_tokens)
-        recorded = _recorded(event_id)
+        if made := UsageEvent.objects.filter(id=id).first():
+            return _made_before(made, event_id, amounts, reason)
+        recorded = _recorded(event_id, datetime.max.replace(tzinfo=UTC))
         differences = {name: amount - recorded[name] for name, amount in amounts.items()}
         if not any(differences.values()):
             return None
@@ -98,9 +99,13 @@ def _get(event_id: uuid.UUID) -> UsageEvent:
         raise UnknownUsageEvent(f"the ledger has no answered request {event_id}") from None
 
 
-def _made_before(made: UsageEvent, event_id: uuid.UUID) -> Usage:
+def _made_before(
+    made: UsageEvent, event_id: uuid.UUID, amounts: Mapping[str, int], reason: str
+) -> Usage:
     if made.corrects != event_id:
         raise UsageConflict(f"{made.id} is another row of the ledger")
+    if made.reason != reason or _recorded(event_id, made.stored_at) != amounts:
+        raise UsageConflict(f"the correction {made.id} exists with other content")
     return _usage(made)
 
 
@@ -108,10 +113,10 @@ def _usage(event: UsageEvent) -> Usage:
     return Usage(**{name: getattr(event, name) for name in Usage.__dataclass_fields__})
 
 
-def _recorded(event_id: uuid.UUID) -> dict[str, int]:
-    """What the event and its corrections come to."""
+def _recorded(event_id: uuid.UUID, until: datetime) -> dict[str, int]:
+    """What the event and its corrections stored `until` then come to."""
     names = ("inputs", "text_tokens", "image_tokens", "cost_picounits")
-    rows = UsageEvent.objects.filter(Q(id=event_id) | Q(corrects=event_id))
+    rows = UsageEvent.objects.filter(Q(id=event_id) | Q(corrects=event_id, stored_at__lte=until))
     found = rows.aggregate(**{f"sum_{name}": Sum(name) for name in names})
     return {name: int(found[f"sum_{name}"]) for name in names}
 

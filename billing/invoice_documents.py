@@ -10,6 +10,7 @@ from fpdf.enums import TableBordersLayout, TextEmphasis
 from fpdf.fonts import FontFace
 
 from billing.models import Invoice, InvoiceLine, UsageEvent
+from billing.spreadsheets import text_cell
 
 MICROUNITS = 1_000_000
 LINE_COLUMNS = (
@@ -72,14 +73,20 @@ def events_csv(events: Iterable[UsageEvent]) -> str:
 
 def _csv(columns: Sequence[str], rows: Iterable[object]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)
     writer.writerow(columns)
     writer.writerows([_cell(getattr(row, column)) for column in columns] for row in rows)
     return text.getvalue()
 
 
 def _cell(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
+    match value:
+        case datetime():
+            return value.isoformat()
+        case str():
+            return text_cell(value)
+        case _:
+            return value
 
 
 def amount(microunits: int) -> str:
@@ -138,13 +145,13 @@ class _Page(FPDF):
         return f"For {period}, issued on {_day(self.invoice.finalized_at)}"
 
     def write_parties(self) -> None:
-        customer = self.invoice.customer
+        named = (self.invoice.customer_name, self.invoice.customer_email)
         # The font of the pages has the letters of Western Europe only; the id names everybody.
-        names = [text for text in (customer.name, customer.email) if _is_printable(text)]
+        names = [text for text in named if _is_printable(text)]
         top = self.get_y()
         for x, label, texts in (
             (self.l_margin, "From", [self.issuer]),
-            (self.l_margin + self.epw / 2, "To", [*names, f"Customer {customer.id}"]),
+            (self.l_margin + self.epw / 2, "To", [*names, f"Customer {self.invoice.customer_id}"]),
         ):
             self.set_xy(x, top)
             self._font(8, _GREY, bold=True)

@@ -64,14 +64,17 @@ def canonical_json(content: Mapping[str, object]) -> bytes:
 
 
 def _content(invoice: Invoice, issuer: str) -> dict[str, object]:
-    customer = invoice.customer
     lines = invoice.lines.order_by("position").values(*LINE_COLUMNS)
     return {
         "format": FORMAT,
         "issuer": issuer,
         "id": str(invoice.id),
         "number": invoice.number,
-        "customer": {"id": str(customer.id), "email": customer.email, "name": customer.name},
+        "customer": {
+            "id": str(invoice.customer_id),
+            "email": invoice.customer_email,
+            "name": invoice.customer_name,
+        },
         "currency": invoice.currency,
         "period_start": invoice.period_start.isoformat(),
         "period_end": invoice.period_end.isoformat(),

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
-from django.db.models import Min, Q, QuerySet
+from django.db.models import Max, Min, Q, QuerySet, Value
+from django.db.models.functions import Coalesce
 
 from billing.credits import (
     Available,
@@ -179,13 +180,18 @@ def expand(line: InvoiceLine) -> QuerySet[UsageEvent]:
 
 def open_periods(customer_id: uuid.UUID, now: datetime) -> Iterator[Period]:
     """The months until now for which the customer owes an invoice that is not final."""
-    subscribed = Subscription.objects.filter(customer_id=customer_id).aggregate(at=Min("start_at"))
-    used = UsageSum.objects.filter(customer_id=customer_id).aggregate(at=Min("start_at"))
-    begun = [found["at"] for found in (subscribed, used) if found["at"]]
+    subscribed = Subscription.objects.filter(customer_id=customer_id).aggregate(
+        first=Min("start_at"), last=Max(Coalesce("end_at", Value(now)))
+    )
+    used = UsageSum.objects.filter(
+        customer_id=customer_id, granularity=UsageSum.Granularity.DAY
+    ).aggregate(first=Min("start_at"), last=Max("start_at"))
+    spans = [found for found in (subscribed, used) if found["first"]]
     final = Invoice.objects.filter(customer_id=customer_id, state=Invoice.State.FINAL)
     closed = set(final.values_list("period_start", flat=True))
-    period = month_of(min(begun, default=now))
-    while period.start_at <= now:
+    until = min(now, max((span["last"] for span in spans), default=now))
+    period = month_of(min((span["first"] for span in spans), default=now))
+    while period.start_at <= until:
         if period.start_at not in closed and _has_something(customer_id, period):
             yield period
         period = month_of(period.end_at)
@@ -209,7 +215,10 @@ def _write_draft(
     amount = sum(line.amount_microunits for line in charges)
     lines = [*charges, *_credit_lines(period, amount, available)]
     total = sum(line.amount_microunits for line in lines)
-    amounts = {
+    customer = Customer.objects.get(id=customer_id)
+    content = {
+        "customer_email": customer.email,
+        "customer_name": customer.name,
         "period_end": period.end_at,
         "charges_microunits": amount,
         "credits_microunits": amount - total,
@@ -220,8 +229,8 @@ def _write_draft(
         customer_id=customer_id,
         period_start=period.start_at,
         currency=currency(),
-        defaults=amounts,
-        create_defaults={**amounts, "created_at": now},
+        defaults=content,
+        create_defaults={**content, "created_at": now},
     )
     invoice.lines.all().delete()
     InvoiceLine.objects.bulk_create(

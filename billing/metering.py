@@ -109,10 +109,10 @@ class Ledger:
         """
         started = time.perf_counter()
         recorded = self._events.submit(usage)
-        try:
-            await asyncio.shield(recorded)
-        except asyncio.CancelledError:
-            await recorded
+        while not recorded.done():
+            with suppress(asyncio.CancelledError):  # however often
+                await asyncio.wait([recorded])
+        recorded.result()
         RECORDING_SECONDS.observe(time.perf_counter() - started)
 
     async def close(self) -> None:

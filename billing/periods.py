@@ -38,7 +38,11 @@ def month_of(at: datetime) -> Period:
 
 def parse_month(text: str) -> Period:
     """The month written `2026-11`. Raises ValueError."""
-    return month_of(datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC))
+    start_at = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+    try:
+        return month_of(start_at)
+    except OverflowError as error:
+        raise ValueError(f"{text} has no end") from error
 
 
 def prorate(amount: int, start: int, end: int, whole: int) -> int:

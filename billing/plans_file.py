@@ -10,8 +10,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-NotNegative = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+# With these bounds a request's cost, and an invoice's line, is an integer of 64 bits.
+Amount = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+Workers = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 Slug = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}\Z")]
 # What msgspec says of a value that is wrong, and where it is: the keys from the table down.
 _PLACE = re.compile(r"(?P<problem>.*) - at `(key in )?`?(?P<place>[^`]*)`", re.DOTALL)
@@ -28,11 +31,11 @@ class PriceEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     active_from: Annotated[datetime, msgspec.Meta(tz=True)]
     currency: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{3}\Z")] = "usd"
-    monthly: NotNegative = 0
-    worker_hour: NotNegative = 0
-    tokens: dict[str, NotNegative] = {}
-    image_tokens: dict[str, NotNegative] = {}
-    included_tokens: NotNegative = 0
+    monthly: Amount = 0
+    worker_hour: Amount = 0
+    tokens: dict[str, Amount] = {}
+    image_tokens: dict[str, Amount] = {}
+    included_tokens: Tokens = 0
 
 
 class PlanEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,7 +53,7 @@ class PlanEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     model_id: str = ""
     serves_all_models: bool = True
     worker_pool: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")] = "shared"
-    workers: NotNegative = 0
+    workers: Workers = 0
     price: Annotated[tuple[PriceEntry, ...], msgspec.Meta(min_length=1)]
 
     @property

@@ -38,8 +38,10 @@ def deliver_exports() -> None:
 def keep_partitions() -> None:
     """Every hour, most often for nothing: the ledger's next months, and what is old enough."""
     now = timezone.now()
-    partitions.make_partitions(now)
-    partitions.drop_partitions(now, settings.LEDGER_RETENTION_MONTHS)
+    with _alone("billing.keep_partitions") as is_alone:
+        if is_alone:
+            partitions.make_partitions(now)
+            partitions.drop_partitions(now, settings.LEDGER_RETENTION_MONTHS)
 
 
 @shared_task(name="billing.reconcile_limiter")

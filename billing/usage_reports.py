@@ -2,7 +2,6 @@
 rows of the ledger. A report is of one attachment, or of all that a customer pays for."""
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -166,7 +165,7 @@ def _cursor_after(query: Query, row: Row) -> str:
     return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
 
 
-def _cursor_parameters(query: Query) -> dict[str, str]:
+def _cursor_parameters(query: Query) -> dict[str, object]:
     """Raises InvalidCursor."""
     if not query.cursor:
         return {}
@@ -177,20 +176,25 @@ def _cursor_parameters(query: Query) -> dict[str, str]:
         if (granularity, group_by) != (query.granularity, list(query.group_by)):
             raise InvalidCursor("it is of another bucket_width or group_by")
         return _checked_cursor(query, values)
-    except (binascii.Error, ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidCursor("it is not what an answer gave as next_page") from error
 
 
-def _checked_cursor(query: Query, values: Sequence[object]) -> dict[str, str]:
-    """Raises ValueError, TypeError where a value is none of its column."""
+def _checked_cursor(query: Query, values: Sequence[object]) -> dict[str, object]:
+    """Raises ValueError, TypeError, OverflowError where a value is none of its column."""
     start_at, *groups, currency = map(str, values)
-    datetime.fromisoformat(start_at)
+    after: list[object] = [datetime.fromisoformat(start_at).astimezone(UTC)]
     for name, value in zip(query.group_by, groups, strict=True):
-        if DIMENSIONS[name][1] == "uuid":
-            UUID(value)
-    if any("\0" in value for value in groups) or "\0" in currency:
+        after.append(UUID(value) if DIMENSIONS[name][1] == "uuid" else _checked_text(value))
+    after.append(_checked_text(currency))
+    return {f"after{index}": value for index, value in enumerate(after)}
+
+
+def _checked_text(value: str) -> str:
+    """Raises ValueError for what PostgreSQL's text cannot hold: NUL, and halves of surrogates."""
+    if b"\0" in value.encode():
         raise ValueError("PostgreSQL has no text with a NUL")
-    return {f"after{index}": str(value) for index, value in enumerate(values)}
+    return value
 
 
 def _row(query: Query, values: Sequence[Any]) -> Row:

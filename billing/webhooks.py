@@ -26,17 +26,17 @@ PORTS = range(1, 65_536)
 SECRET_PREFIX = "whsec_"  # noqa: S105 - not a secret itself
 SECRET_BYTES = range(24, 65)  # what the specification asks for
 
+# All that the internet has of IPv6; around it lie the addresses that carry an IPv4 address.
+_INTERNET = ip_network("2000::/3")
 # Public by their ranges, and yet not for others: IPv6 addresses that carry an IPv4 address, those
 # of protocols, and the metadata service of Azure.
 _NOT_PUBLIC = tuple(
     ip_network(network)
     for network in (
-        "::/96",
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
         "2001::/32",
         "2002::/16",
         "192.0.0.0/24",
+        "192.88.99.0/24",
         "168.63.129.16/32",
     )
 )
@@ -78,9 +78,10 @@ def check_url(url: str) -> None:
         raise InvalidURL(f"must have at most {URL_MAX_CHARACTERS} characters")
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        host = parsed.raw_host.decode("ascii").encode("idna")  # as a name server is asked for it
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise InvalidURL("must be a URL such as https://example.com/hooks") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+    if parsed.scheme not in ("http", "https") or not host or parsed.userinfo:
         raise InvalidURL("must be an http or https URL with a host, and without a password")
     if parsed.port is not None and parsed.port not in PORTS:
         raise InvalidURL(f"must have a port up to {PORTS[-1]}, or none")
@@ -93,7 +94,7 @@ async def post(url: str, secret: str, *, message_id: str, body: str, now: dateti
             status = await _post(httpx.URL(url), body, _sign(secret, message_id, body, now))
     except TimeoutError as error:
         raise WebhookFailed(f"no answer within {TIMEOUT_S:.0f} s") from error
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
         raise WebhookFailed(f"no answer: {type(error).__name__}") from error
     if status == 410:
         raise WebhookGone("answered 410: it wants no more")
@@ -157,6 +158,8 @@ def is_public(address: str) -> bool:
     """Whether the address is one of the internet: none of a private network, of this machine, of
     its link (which the metadata of clouds is on), or for many."""
     ip = ip_address(address.partition("%")[0])
+    if ip.version == 6 and ip not in _INTERNET:
+        return False
     inside = any(ip.version == network.version and ip in network for network in _NOT_PUBLIC)
     return ip.is_global and not ip.is_multicast and not inside
 

@@ -228,7 +228,7 @@ def check_events(line: Line, rows: Sequence[Line]) -> None:
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"), object_pairs_hook=_once)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Unreadable(f"{path}: {error}") from error
 
 
@@ -250,7 +250,7 @@ def read_events(arguments: Sequence[str]) -> dict[int, list[Line]]:
         try:
             with Path(path).open(encoding="utf-8", newline="") as file:
                 rows.setdefault(int(position), []).extend(csv.DictReader(file))
-        except OSError as error:
+        except (OSError, ValueError, csv.Error) as error:
             raise Unreadable(f"{path}: {error}") from error
     return rows
 

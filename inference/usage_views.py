@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from addon.platform.authorizations import find_authorization
 from addon.provider.credentials import is_well_formed
+from billing.spreadsheets import text_cell
 from billing.usage_reports import (
     DIMENSIONS,
     Granularity,
@@ -63,7 +64,6 @@ MAX_LIMIT = 10_000
 FILTER_MAX_VALUES = 100
 READ_TIMEOUT_S = 15.0
 NAMES = {*DIMENSIONS, "attachment_name"}
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 MICROUNITS = Decimal(10) ** -6  # of a picounit
 
 
@@ -295,7 +295,7 @@ def _csv_response(query: Query, report: Report) -> Response:
     writer.writeheader()
     for row in report.rows:
         described = _describe_row(row)
-        names = {name: _cell(str(described[name])) for name in described if name in NAMES}
+        names = {name: text_cell(str(described[name])) for name in described if name in NAMES}
         writer.writerow(described | names)
     headers = {
         "content-type": "text/csv; charset=utf-8",
@@ -304,8 +304,3 @@ def _csv_response(query: Query, report: Report) -> Response:
     if report.next_cursor:
         headers["x-next-page"] = report.next_cursor
     return Response(body=text.getvalue().encode(), headers=headers)
-
-
-def _cell(name: str) -> str:
-    """Names come from other platforms too, and a spreadsheet would compute a formula."""
-    return f"'{name}" if name.startswith(FORMULA_STARTS) else name

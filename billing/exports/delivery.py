@@ -67,6 +67,13 @@ def send_again(entries: "QuerySet[OutboxEntry]", now: datetime) -> int:
     )
 
 
+def discard(entries: "QuerySet[OutboxEntry]") -> int:
+    """Delete those whose destination is off, which nobody sends; returns how many."""
+    enabled = [destination.name for destination in destinations()]
+    count, _ = entries.exclude(destination__in=enabled).delete()
+    return count
+
+
 async def _send(destination: Destination, claimed: Sequence[Claimed]) -> list[Outcome]:
     async with httpx.AsyncClient(timeout=None) as client:  # noqa: S113 - each call has a deadline
         return await destination.send(client, [each.event for each in claimed])

@@ -21,6 +21,8 @@ class Invoice(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     number = models.BigIntegerField(null=True, blank=True, unique=True, help_text="of final ones")
     customer = models.ForeignKey(Customer, models.PROTECT, related_name="invoices")
+    customer_email = models.EmailField(blank=True, help_text="as it was when this was made")
+    customer_name = models.CharField(max_length=200, blank=True)
     currency = models.CharField(max_length=3)
     period_start = models.DateTimeField()
     period_end = models.DateTimeField()

@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from pytest_django import Settings
 
 from billing.budgets import BudgetTerms, create_budget
 from billing.models import Budget, BudgetAlert, Customer, Notification, OutboxEntry
@@ -115,6 +116,21 @@ def test_what_was_given_up_or_set_aside_can_be_sent_again(operator: Client) -> N
         row = table.objects.get()
         assert (row.attempts, row.last_error) == (0, "")
         assert row.next_attempt_at is not None
+
+
+def test_what_waits_for_a_destination_that_is_off_can_be_deleted(
+    operator: Client, settings: Settings
+) -> None:
+    settings.EXPORT_STRIPE_KEY = "sk_test"
+    waiting = [
+        OutboxEntry.objects.create(destination=destination, event_id=uuid.uuid4(), created_at=NOW)
+        for destination in ("openmeter", "stripe")
+    ]
+    operator.post(
+        reverse("admin:billing_outboxentry_changelist"),
+        {"action": "discard", "_selected_action": [str(entry.pk) for entry in waiting]},
+    )
+    assert OutboxEntry.objects.get().destination == "stripe"
 
 
 def test_the_secret_of_a_webhook_is_not_shown_with_what_was_sent(operator: Client) -> None:

@@ -145,6 +145,17 @@ def test_the_id_of_another_row_is_a_conflict(recorded: Usage, new_usage: NewUsag
         change(recorded.id, id=other.id, text_tokens=10)
 
 
+@pytest.mark.parametrize("changes", [{"text_tokens": 11}, {"inputs": 1}, {"reason": "other"}])
+def test_the_id_of_a_correction_with_other_content_is_a_conflict(
+    recorded: Usage, changes: dict[str, Any]
+) -> None:
+    id_ = uuid7()
+    change(recorded.id, id=id_, text_tokens=10)
+    with pytest.raises(UsageConflict):
+        change(recorded.id, id=id_, **{"text_tokens": 10, **changes})
+    assert totals()[1] == 10
+
+
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

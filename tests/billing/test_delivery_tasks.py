@@ -48,3 +48,16 @@ def test_a_run_that_fails_keeps_no_other_from_running(
         tasks.deliver_notifications()
     (is_free,) = operator.execute(f"SELECT pg_try_advisory_lock({LOCK})").fetchone() or (False,)
     assert is_free
+
+
+def test_partitions_are_kept_by_one_run_at_a_time(
+    operator: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[datetime] = []
+    monkeypatch.setattr("billing.partitions.make_partitions", runs.append)
+    with operator.transaction():
+        operator.execute("SELECT pg_advisory_xact_lock(hashtext('billing.keep_partitions'))")
+        tasks.keep_partitions()
+        assert not runs
+    tasks.keep_partitions()
+    assert len(runs) == 1

@@ -26,7 +26,7 @@ from billing.invoice_export import (
 )
 from billing.invoices import expand
 from billing.metering import Usage
-from billing.models import Invoice
+from billing.models import Customer, Invoice
 from tests.billing.invoicing import VERIFIER, Month, invoiced_month, load_verifier
 
 pytestmark = pytest.mark.django_db
@@ -104,6 +104,7 @@ def test_an_export_verifies_with_nothing_but_files(export: Export, files: Path) 
 
 
 def test_an_export_is_the_same_each_time(month: Month, export: Export) -> None:
+    Customer.objects.update(email="other@example.com", name="Other")
     assert export_invoice(Invoice.objects.get(id=month.invoice.id), ISSUER) == export
 
 
@@ -283,6 +284,7 @@ def test_another_key_does_not_verify(
         ("{", "cannot check: "),
         ("[]", "cannot check: a field is missing or malformed"),
         ('{"invoice": {"number": 1, "number": 2}}', "an object has a name twice"),
+        ("[" * 100_000, "cannot check: "),
     ],
 )
 def test_what_is_no_export_cannot_be_checked(
@@ -292,6 +294,16 @@ def test_what_is_no_export_cannot_be_checked(
     arguments = [str(files / "invoice.json"), "--key", str(files / "key.json")]
     assert verify_invoice.main(arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_page_that_is_no_text_cannot_be_checked(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "invoice.json").write_text("{}")
+    (files / "events.csv").write_bytes(b"id\n\xff\n")
+    arguments = [str(files / "invoice.json"), "--key", str(files / "key.json")]
+    assert verify_invoice.main([*arguments, "--events", f"1={files / 'events.csv'}"]) == 2
+    assert "cannot check: " in capsys.readouterr().err
 
 
 def test_a_page_is_given_with_its_line(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

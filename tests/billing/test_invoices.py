@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection, connections, transaction
+from pytest_django import DjangoAssertNumQueries
 from uuid_utils.compat import uuid7
 
 from billing import invoices
@@ -21,6 +22,7 @@ from billing.invoices import (
     NothingToInvoice,
     PeriodNotOver,
     close,
+    close_customer,
     close_due,
     expand,
     find_invoice,
@@ -257,6 +259,29 @@ def test_a_final_invoice_is_never_changed(use: Use) -> None:
     ):
         with pytest.raises(DatabaseError, match="final invoice is never"), transaction.atomic():
             change()
+
+
+def test_a_customer_of_long_ago_is_not_asked_for_month_by_month(
+    plan: Plan, use: Use, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    use(1_000_000, OCTOBER.end_at)
+    end_subscription(RESOURCE, OCTOBER.end_at)
+    later = NOVEMBER.end_at + timedelta(days=3650)
+    assert [invoice.period_start for invoice in close_customer(CUSTOMER, later)] == [
+        OCTOBER.start_at,
+        NOVEMBER.start_at,
+    ]
+    with django_assert_max_num_queries(5):
+        assert close_customer(CUSTOMER, later) == []
+
+
+def test_a_line_of_a_draft_does_not_move_to_a_final_invoice(use: Use) -> None:
+    use()
+    use(1_000_000, OCTOBER.end_at)
+    final = close(CUSTOMER, OCTOBER, AFTER)
+    (draft,) = refresh_draft(CUSTOMER, NOVEMBER.end_at - timedelta(days=1))
+    with pytest.raises(DatabaseError, match="final invoice is never"), transaction.atomic():
+        draft.lines.update(invoice=final, position=99)
 
 
 def test_a_credit_is_used_up_by_one_invoice_after_the_other(use: Use) -> None:

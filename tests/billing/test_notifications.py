@@ -112,6 +112,16 @@ def test_one_that_hangs_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) 
     assert Notification.objects.filter(delivered_at=None, last_error__contains="0 s").count() == 5
 
 
+@pytest.mark.parametrize("host", ["a..b", ".example.com", "a" * 64])
+def test_a_host_that_is_no_name_keeps_no_other_waiting(host: str) -> None:
+    with stand_in() as server:
+        broken = webhook(f"http://{host}/")
+        webhook(server.url)
+        assert deliver() == 1
+    broken.refresh_from_db()
+    assert broken.last_error.startswith("no answer: ")
+
+
 def test_410_ends_it_and_takes_the_url_from_its_budget_only() -> None:
     with stand_in(Reply(status=410)) as server:
         terms = BudgetTerms(limit_microunits=1, webhook_url=server.url)

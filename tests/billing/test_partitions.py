@@ -60,6 +60,12 @@ def test_a_month_whose_rows_lie_elsewhere_gets_none_and_the_others_do(
     made = [f"billing_usageevent_{month}" for month in ("2031_12", "2032_01", "2032_02")]
     assert make_partitions(NOW) == made
     assert "2031-11-01 gets no partition" in caplog.text
+    assert make_partitions(NOW) == []
+
+
+def test_rows_are_brought_into_a_month_whose_rows_lie_elsewhere(new_usage: NewUsage) -> None:
+    record_many([new_usage(id=uuid7_at(FEBRUARY))])
+    assert record_many([new_usage(id=uuid7_at(FEBRUARY))], stored_at=FEBRUARY) == 1
 
 
 @pytest.mark.parametrize("table", ["billing_usageevent_2031_11", "billing_usageevent_2032_02"])

@@ -31,7 +31,7 @@ def test_months_are_those_of_utc() -> None:
     assert str(month_of(at)) == "2027-01"
 
 
-@pytest.mark.parametrize("text", ["2026", "2026-13", "november", "2026-11-01", ""])
+@pytest.mark.parametrize("text", ["2026", "2026-13", "november", "2026-11-01", "", "9999-12"])
 def test_what_is_no_month_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_month(text)

@@ -1,5 +1,7 @@
 """Usage reports come to what the ledger's rows come to, however they are cut into pages."""
 
+import base64
+import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -251,6 +253,37 @@ def test_each_currency_has_rows_of_its_own(new_usage: NewUsage) -> None:
 def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidCursor):
         read_report(query(cursor=cursor))
+
+
+@pytest.mark.parametrize(
+    ("group_by", "values"),
+    [
+        (("model",), ["2026-11-01T00:00:00Z", "\ud800", "usd"]),
+        (("model",), ["2026-11-01T00:00:00Z", "\0", "usd"]),
+        (("key",), ["2026-11-01T00:00:00Z", "key", "usd"]),
+        ((), ["0001-01-01T00:00:00+23:59", "usd"]),
+        ((), ["9999-12-31T23:59:59-23:59", "usd"]),
+    ],
+)
+def test_a_forged_cursor_is_refused(group_by: tuple[str, ...], values: list[str]) -> None:
+    content = json.dumps(["hour", group_by, values]).encode()
+    with pytest.raises(InvalidCursor):
+        read_report(query(group_by=group_by, cursor=base64.urlsafe_b64encode(content).decode()))
+
+
+@pytest.mark.parametrize(
+    ("group_by", "values"),
+    [
+        ((), ["2026-W45-1", "usd"]),
+        (("key",), ["2026-11-01T00:00:00Z", f"urn:uuid:{ACCOUNT}", "usd"]),
+    ],
+)
+def test_a_cursor_spelt_otherwise_is_read_as_python_reads_it(
+    group_by: tuple[str, ...], values: list[str]
+) -> None:
+    content = json.dumps(["hour", group_by, values]).encode()
+    cursor = base64.urlsafe_b64encode(content).decode()
+    assert not read_report(query(group_by=group_by, cursor=cursor)).rows
 
 
 def test_a_cursor_of_another_report_is_refused(new_usage: NewUsage) -> None:

@@ -117,6 +117,8 @@ def test_an_endless_answer_is_not_read() -> None:
         "::127.0.0.1",
         "64:ff9b::a9fe:a9fe",
         "64:ff9b:1::a9fe:a9fe",
+        "::ffff:0:a9fe:a9fe",
+        "fec0::1",
         "2002:a9fe:a9fe::1",
         "2001:0:53aa:64c:0:fffe:5601:5601",
     ],
@@ -192,6 +194,9 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
         "http://example.com/" + "x" * 500,
         "http://exa\nmple.com",
         "https://example.com:99999999/",
+        "https://example..com/",
+        "https://.example.com/",
+        f"https://{'a' * 64}.example.com/",
     ],
 )
 def test_a_url_that_cannot_be_posted_to_is_refused(url: str) -> None:

@@ -156,7 +156,9 @@ def check(response: dict[str, Any], headers: dict[str, str], body: bytes) -> Non
     plain = {"content-type", "content-length", *HOP_BY_HOP}
     assert required <= headers.keys() <= named.keys() | plain
     if "content" in response:
-        validator(response["content"]["application/json"]["schema"]).validate(json.loads(body))
+        media_type = headers["content-type"].partition(";")[0]
+        value = json.loads(body) if media_type == "application/json" else body.decode()
+        validator(response["content"][media_type]["schema"]).validate(value)
     else:
         assert body == b""
 
