@@ -17,7 +17,7 @@ from time import monotonic, time
 from typing import Literal
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from billing import rate_limits
 from billing.counters import IS_LOCAL, LOCAL_ADMISSIONS, REFUSALS
@@ -191,6 +191,10 @@ class FailoverLimiter(Limiter):
             try:
                 return await self._reserve_in_redis(share, limits, caps)
             except RedisError as error:
+                # Redis is there, and refuses this call alone; being full or read-only has errors
+                # of their own.
+                if type(error) is ResponseError:
+                    raise LimiterUnavailable("Redis refuses the reservation") from error
                 self._note_loss(error)
         return self._reserve_here(share, limits, caps)
 

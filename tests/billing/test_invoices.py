@@ -261,6 +261,19 @@ def test_a_final_invoice_is_never_changed(use: Use) -> None:
             change()
 
 
+@pytest.mark.parametrize(
+    "table", ["invoice", "invoiceline", "credit", "credituse", "creditnote", "price"]
+)
+def test_money_is_not_truncated(table: str) -> None:
+    with (
+        pytest.raises(DatabaseError, match="only ever added to"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SET LOCAL annex.may_truncate = off")
+        cursor.execute(f"TRUNCATE billing_{table} CASCADE")
+
+
 def test_a_customer_of_long_ago_is_not_asked_for_month_by_month(
     plan: Plan, use: Use, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:

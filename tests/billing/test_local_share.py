@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from django.conf import settings
@@ -203,6 +204,18 @@ async def test_spend_of_the_time_without_redis_is_read_from_the_ledger(
     spend = await limiter.read_spend(CUSTOMER_ID)
     assert spend is not None
     assert spend.picounits["account"] == 203
+
+
+async def test_what_redis_refuses_of_one_customer_is_not_its_loss(
+    limiter: FailoverLimiter,
+) -> None:
+    async with Redis.from_url(settings.REDIS_URL) as redis:
+        await redis.set(f"limits:{{{CUSTOMER_ID}}}:holds", "no sorted set")
+    with pytest.raises(LimiterUnavailable):
+        await limiter.reserve(new_share(10, cost_picounits=1), LIMITS)
+    assert IS_LOCAL.collect()[0].samples[0].value == 0
+    other = replace(new_share(10), customer_id=uuid.uuid4())
+    assert (await limiter.reserve(other, LIMITS)).standing.used_requests == 1
 
 
 async def test_idle_subjects_are_forgotten(
