@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import django
+import hypothesis
 import pytest
 from redis import Redis
 
@@ -63,6 +64,10 @@ FORGOTTEN = [
     "EXPORT_STRIPE_EVENT_NAME",
     "METRICS_KEY",
 ]
+
+# How long an example takes says more of what else the machine does than of the code.
+hypothesis.settings.register_profile("annex", deadline=None)
+hypothesis.settings.load_profile("annex")
 
 _running = ExitStack()
 
