@@ -334,7 +334,14 @@ class BudgetAdmin(admin.ModelAdmin[Budget]):
 
 @admin.register(BudgetAlert)
 class BudgetAlertAdmin(ReadOnly, admin.ModelAdmin[BudgetAlert]):
-    list_display = ["created_at", "budget", "threshold", "spent_microunits", "limit_microunits"]
+    list_display = [
+        "created_at",
+        "budget",
+        "threshold",
+        "spent_microunits",
+        "limit_microunits",
+        "not_told",
+    ]
     list_filter = ["threshold", "period_start"]
     search_fields = ["=budget__id", "budget__scope_id", "budget__customer__email"]
     list_select_related = ["budget"]

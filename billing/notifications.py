@@ -15,11 +15,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.mail import EmailMessage
-from django.db import transaction
-from django.db.models import QuerySet
+from django.db import connection, transaction
+from django.db.models import QuerySet, Value
 
 from billing import webhooks
 from billing.models import Budget, Notification
+from billing.models.budgets import recipient
 from billing.webhooks import WebhookFailed, WebhookGone
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,15 @@ RETRIES_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 LEASE_S = 120
 WEBHOOKS_AT_ONCE = 50
 EMAILS_A_RUN = 100
+# Nobody is asked whether an address is theirs, so this is what a stranger can have sent to it.
+A_DAY_MAX = {Notification.Channel.EMAIL: 20, Notification.Channel.WEBHOOK: 200}
+DAY = timedelta(hours=24)
 
 Clock = Callable[[], datetime]
+
+
+class TooManyNotifications(Exception):
+    """The recipient has had A_DAY_MAX of them within DAY; the message says so."""
 
 
 class EmailFailed(Exception):
@@ -38,7 +46,8 @@ class EmailFailed(Exception):
 
 
 def queue_email(address: str, *, subject: str, text: str, now: datetime) -> Notification:
-    """Runs in its caller's transaction."""
+    """Runs in its caller's transaction. Raises TooManyNotifications."""
+    _check_recipient(Notification.Channel.EMAIL, address, now)
     return Notification.objects.create(
         channel=Notification.Channel.EMAIL,
         target=address,
@@ -52,7 +61,8 @@ def queue_email(address: str, *, subject: str, text: str, now: datetime) -> Noti
 def queue_webhook(
     url: str, secret: str, *, event: str, data: dict[str, Any], now: datetime
 ) -> Notification:
-    """Runs in its caller's transaction."""
+    """Runs in its caller's transaction. Raises TooManyNotifications."""
+    _check_recipient(Notification.Channel.WEBHOOK, url, now)
     return Notification.objects.create(
         channel=Notification.Channel.WEBHOOK,
         target=url,
@@ -62,6 +72,22 @@ def queue_webhook(
         next_attempt_at=now,
         created_at=now,
     )
+
+
+def _check_recipient(channel: Notification.Channel, target: str, now: datetime) -> None:
+    """Until the transaction ends, nobody else counts or queues in this channel.
+    Raises TooManyNotifications."""
+    with connection.cursor() as cursor:
+        # One lock a channel: a lock by target would let tagged addresses count side by side.
+        key = f"billing.notifications {channel}"
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [key])
+    queued = Notification.objects.alias(recipient=recipient("target")).filter(
+        channel=channel, recipient=recipient(Value(target)), created_at__gt=now - DAY
+    )
+    if queued.count() >= A_DAY_MAX[channel]:
+        raise TooManyNotifications(
+            f"{channel.label}: {target} has had {A_DAY_MAX[channel]} within 24 hours"
+        )
 
 
 def deliver_notifications(clock: Clock) -> int:

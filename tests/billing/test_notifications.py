@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 from django.core.mail import EmailMessage
+from django.db import transaction
 from pytest_django import Settings
 from standardwebhooks import Webhook
 
 from billing.budgets import BudgetTerms, create_budget
 from billing.models import Budget, Customer, Notification
 from billing.notifications import (
+    A_DAY_MAX,
+    DAY,
     LEASE_S,
     RETRIES_S,
+    TooManyNotifications,
     deliver_notifications,
     queue_email,
     queue_webhook,
@@ -209,6 +213,30 @@ def test_what_was_given_up_can_be_sent_again() -> None:
         assert deliver() == 1
     notification.refresh_from_db()
     assert notification.delivered_at == NOW
+
+
+def test_a_url_is_called_so_many_times_a_day_and_again_on_the_next() -> None:
+    for _ in range(A_DAY_MAX[Notification.Channel.WEBHOOK]):
+        webhook("https://example.com")
+    with pytest.raises(TooManyNotifications, match="Webhook: https://example.com has had 200"):
+        webhook("https://example.com")
+    webhook("https://example.org")
+    Notification.objects.update(created_at=NOW - DAY)
+    webhook("https://example.com")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_queued_in_parallel_is_bounded_too() -> None:
+    def queue() -> int:
+        try:
+            with transaction.atomic():
+                email()
+        except TooManyNotifications:
+            return 1
+        return 0
+
+    assert sum(at_once(4, lambda: sum(queue() for _ in range(8)))) == 12
+    assert Notification.objects.count() == A_DAY_MAX[Notification.Channel.EMAIL]
 
 
 @pytest.mark.django_db(transaction=True)
