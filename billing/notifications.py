@@ -33,6 +33,9 @@ EMAILS_A_RUN = 100
 # Nobody is asked whether an address is theirs, so this is what a stranger can have sent to it.
 A_DAY_MAX = {Notification.Channel.EMAIL: 20, Notification.Channel.WEBHOOK: 200}
 DAY = timedelta(hours=24)
+# Delivered or given up.
+KEPT = timedelta(days=30)
+PURGED_A_RUN = 1_000
 
 Clock = Callable[[], datetime]
 
@@ -92,12 +95,19 @@ def _check_recipient(channel: Notification.Channel, target: str, now: datetime) 
 
 def deliver_notifications(clock: Clock) -> int:
     """Try once what is due; returns how many were delivered. Safe to run in parallel."""
+    _purge(clock())
     return _deliver_webhooks(clock) + _deliver_emails(clock)
 
 
 def send_again(notifications: "QuerySet[Notification]", now: datetime) -> None:
     """Try them from the first attempt on, whether they were delivered or given up."""
     notifications.update(attempts=0, next_attempt_at=now, delivered_at=None, last_error="")
+
+
+def _purge(now: datetime) -> None:
+    ended = Notification.objects.filter(next_attempt_at=None, created_at__lt=now - KEPT)
+    batch = ended.order_by("created_at").values("id")[:PURGED_A_RUN]
+    Notification.objects.filter(id__in=batch).delete()
 
 
 def _deliver_webhooks(clock: Clock) -> int:

@@ -33,4 +33,12 @@ class Migration(migrations.Migration):
                 name="notification_recipient",
             ),
         ),
+        migrations.AddIndex(
+            model_name="notification",
+            index=models.Index(
+                condition=models.Q(("next_attempt_at", None)),
+                fields=["created_at"],
+                name="notification_ended",
+            ),
+        ),
     ]

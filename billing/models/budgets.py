@@ -109,6 +109,11 @@ class Notification(models.Model):
             models.Index(
                 "channel", recipient("target"), "created_at", name="notification_recipient"
             ),
+            models.Index(
+                fields=["created_at"],
+                condition=models.Q(next_attempt_at=None),
+                name="notification_ended",
+            ),
         ]
 
     def __str__(self) -> str:
