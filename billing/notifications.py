@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from smtplib import SMTPException
+from smtplib import SMTPException, SMTPRecipientsRefused
 from typing import Any
 
 from django.conf import settings
@@ -45,7 +45,15 @@ class TooManyNotifications(Exception):
 
 
 class EmailFailed(Exception):
-    """The message says why."""
+    """The mail server is not set up or does not work; the message says why."""
+
+
+class EmailRefused(Exception):
+    """The mail server works, and does not take this one; the message says why."""
+
+
+class DeliveryBroke(Exception):
+    """An error that nobody foresaw; the log has it."""
 
 
 def queue_email(address: str, *, subject: str, text: str, now: datetime) -> Notification:
@@ -113,51 +121,81 @@ def _purge(now: datetime) -> None:
 def _deliver_webhooks(clock: Clock) -> int:
     delivered = 0
     while claimed := _claim(Notification.Channel.WEBHOOK, WEBHOOKS_AT_ONCE, clock()):
-        failures = asyncio.run(_post_all(claimed, clock()))
+        failures = asyncio.run(_post_all(claimed, [*map(_read_secret, claimed)], clock()))
         for notification, failure in zip(claimed, failures, strict=True):
             _finish(notification, failure, clock())
             delivered += failure is None
     return delivered
 
 
+def _read_secret(notification: Notification) -> str | DeliveryBroke:
+    """Each by itself: one that none of the keys decrypts keeps no other waiting."""
+    try:
+        return notification.secret
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others do not wait for it
+        return _broke(notification, error)
+
+
 async def _post_all(
-    notifications: Sequence[Notification], now: datetime
-) -> list[WebhookFailed | None]:
+    notifications: Sequence[Notification], secrets: Sequence[str | DeliveryBroke], now: datetime
+) -> list[Exception | None]:
     """At the same time, so that one that hangs keeps no other waiting."""
-    return list(await asyncio.gather(*(_post(each, now) for each in notifications)))
+    posts = (_post(each, secret, now) for each, secret in zip(notifications, secrets, strict=True))
+    return list(await asyncio.gather(*posts))
 
 
-async def _post(notification: Notification, now: datetime) -> WebhookFailed | None:
+async def _post(
+    notification: Notification, secret: str | DeliveryBroke, now: datetime
+) -> Exception | None:
+    if isinstance(secret, DeliveryBroke):
+        return secret
     try:
         await webhooks.post(
             notification.target,
-            notification.secret,
+            secret,
             message_id=str(notification.id),
             body=json.dumps(notification.payload),
             now=now,
         )
     except WebhookFailed as error:
         return error
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others do not wait for it
+        return _broke(notification, error)
     return None
 
 
+def _broke(notification: Notification, error: Exception) -> DeliveryBroke:
+    logger.error("notification %s broke", notification.id, exc_info=error)
+    return DeliveryBroke(f"an error in Annex, which its log has: {type(error).__name__}")
+
+
 def _deliver_emails(clock: Clock) -> int:
-    """Until one fails: the others would fail for the same reason."""
-    for delivered in range(EMAILS_A_RUN):
+    """Until the mail server fails: it would fail for the others too."""
+    delivered = 0
+    for _ in range(EMAILS_A_RUN):
         claimed = _claim(Notification.Channel.EMAIL, 1, clock())
         if not claimed:
-            return delivered
-        try:
-            _send_email(claimed[0])
-        except EmailFailed as error:
-            _finish(claimed[0], error, clock())
-            return delivered
-        _finish(claimed[0], None, clock())
-    return EMAILS_A_RUN
+            break
+        failure = _try_email(claimed[0])
+        _finish(claimed[0], failure, clock())
+        if isinstance(failure, EmailFailed):
+            break
+        delivered += failure is None
+    return delivered
+
+
+def _try_email(notification: Notification) -> Exception | None:
+    try:
+        _send_email(notification)
+    except (EmailFailed, EmailRefused) as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others do not wait for it
+        return _broke(notification, error)
+    return None
 
 
 def _send_email(notification: Notification) -> None:
-    """Raises EmailFailed."""
+    """Raises EmailFailed, EmailRefused."""
     if not settings.EMAIL_URL:
         raise EmailFailed("EMAIL_URL is not set, so no e-mails are sent")
     message = EmailMessage(
@@ -168,6 +206,8 @@ def _send_email(notification: Notification) -> None:
     )
     try:
         message.send()
+    except SMTPRecipientsRefused as error:
+        raise EmailRefused("the mail server refused the address") from error
     except (SMTPException, OSError) as error:
         raise EmailFailed(f"the mail server did not take it: {error}"[:500]) from error
 
@@ -175,7 +215,7 @@ def _send_email(notification: Notification) -> None:
 def _claim(channel: Notification.Channel, count: int, now: datetime) -> list[Notification]:
     """Those that are due, for LEASE_S; their attempt is counted before it is made."""
     with transaction.atomic():
-        due = Notification.objects.filter(channel=channel, next_attempt_at__lte=now)
+        due = Notification.objects.filter(channel=channel, next_attempt_at__lte=now).defer("secret")
         locked = due.select_for_update(skip_locked=True).order_by("next_attempt_at")
         claimed = list(locked[:count])
         for notification in claimed:

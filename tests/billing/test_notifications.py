@@ -2,16 +2,17 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
-from smtplib import SMTPException
+from smtplib import SMTPException, SMTPRecipientsRefused
 from typing import Any
 
 import pytest
 from django.core.mail import EmailMessage
-from django.db import transaction
+from django.db import connection, transaction
 from pytest_django import Settings
 from standardwebhooks import Webhook
 
 from billing.budgets import BudgetTerms, create_budget
+from billing.encryption import encrypt
 from billing.models import Budget, Customer, Notification
 from billing.notifications import (
     A_DAY_MAX,
@@ -185,6 +186,46 @@ def test_a_mail_server_that_fails_is_asked_again_for_one_mail_at_a_time(
     assert {first.id, second.id} == set(
         Notification.objects.exclude(delivered_at=None).values_list("id", flat=True)
     )
+
+
+@pytest.mark.parametrize("secret", ["whsec_not base64", "not encrypted"])
+def test_a_webhook_that_breaks_is_put_off_and_the_others_go_on(
+    secret: str, caplog: pytest.LogCaptureFixture, mailoutbox: list[EmailMessage]
+) -> None:
+    with stand_in() as server:
+        broken = webhook(server.url)
+        webhook(server.url)
+        email()
+        stored = secret if secret == "not encrypted" else encrypt(secret)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE billing_notification SET secret = %s WHERE id = %s", [stored, broken.id]
+            )
+        assert deliver() == 2
+    found = Notification.objects.defer("secret").get(id=broken.id)
+    assert found.last_error.startswith("an error in Annex, which its log has: ")
+    assert (found.attempts, found.next_attempt_at) == (1, NOW + timedelta(seconds=RETRIES_S[0]))
+    assert f"notification {broken.id} broke" in caplog.text
+
+
+@pytest.mark.parametrize("error", [RuntimeError("new"), SMTPRecipientsRefused({})])
+def test_an_e_mail_that_breaks_or_is_refused_is_put_off_and_the_others_go_on(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, mailoutbox: list[EmailMessage]
+) -> None:
+    send = EmailMessage.send
+
+    def fail_for_one(message: EmailMessage, *args: Any) -> int:
+        if message.subject == "broken":
+            raise error
+        return send(message, *args)
+
+    monkeypatch.setattr(EmailMessage, "send", fail_for_one)
+    broken = queue_email("b@example.com", subject="broken", text="", now=NOW - timedelta(hours=1))
+    email()
+    assert deliver() == 1
+    assert len(mailoutbox) == 1
+    broken.refresh_from_db()
+    assert broken.next_attempt_at == NOW + timedelta(seconds=RETRIES_S[0])
 
 
 def test_an_attempt_that_is_cut_off_is_made_again_after_its_lease(
