@@ -3,10 +3,10 @@
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 
 from billing import notifications
@@ -229,6 +229,16 @@ class CreditNoteAdmin(AppendOnly, admin.ModelAdmin[CreditNote]):
     search_fields = ["=number", "=invoice__number", "reason"]
     ordering = ["-number"]
 
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The form is checked before the customer is locked: another note may come in between."""
+        try:
+            return super().add_view(request, form_url, extra_context)
+        except CreditNoteTooLarge as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+
     def save_model(self, request: HttpRequest, obj: CreditNote, form: Any, change: bool) -> None:
         note = issue_credit_note(obj.invoice, obj.amount_microunits, obj.reason, timezone.now())
         obj.id, obj.number = note.id, note.number
@@ -334,7 +344,14 @@ class BudgetAdmin(admin.ModelAdmin[Budget]):
 
 @admin.register(BudgetAlert)
 class BudgetAlertAdmin(ReadOnly, admin.ModelAdmin[BudgetAlert]):
-    list_display = ["created_at", "budget", "threshold", "spent_microunits", "limit_microunits"]
+    list_display = [
+        "created_at",
+        "budget",
+        "threshold",
+        "spent_microunits",
+        "limit_microunits",
+        "not_told",
+    ]
     list_filter = ["threshold", "period_start"]
     search_fields = ["=budget__id", "budget__scope_id", "budget__customer__email"]
     list_select_related = ["budget"]

@@ -4,6 +4,7 @@ What is spent is the gross cost of the tokens in the ledger, before included tok
 flat fees. A hard budget's requests are refused by the limiter; here thresholds are watched.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -18,12 +19,14 @@ from django.db import IntegrityError, transaction
 from billing import webhooks
 from billing.models import Budget, BudgetAlert, Customer
 from billing.models.budgets import default_thresholds
-from billing.notifications import queue_email, queue_webhook
+from billing.notifications import TooManyNotifications, queue_email, queue_webhook
 from billing.periods import Period, month_of
 from billing.prices import PICOUNITS_PER_MICROUNIT
 from billing.spend import ACCOUNT, app_scope, attachment_scope
 from billing.sums import spend_by_customer
 from billing.webhooks import InvalidSecret, InvalidURL
+
+logger = logging.getLogger(__name__)
 
 # 9 million of the currency: in picounits it is still an integer of 64 bits.
 LIMIT_MAX_MICROUNITS = 9_000_000_000_000
@@ -209,10 +212,26 @@ def _find_new_alert(
 
 
 def _tell(budget: Budget, alert: BudgetAlert, now: datetime) -> None:
-    """Queue the notifications; in the transaction of the alert."""
+    """Queue the notifications, in the transaction of the alert, which keeps who is not told."""
+    not_told = []
+    for queue in (_queue_email, _queue_webhook):
+        try:
+            queue(budget, alert, now)
+        except TooManyNotifications as error:
+            logger.warning("did not tell of %s %% of budget %s: %s", alert.threshold, budget, error)
+            not_told.append(str(error))
+    if not_told:
+        alert.not_told = "; ".join(not_told)
+        alert.save(update_fields=["not_told"])
+
+
+def _queue_email(budget: Budget, alert: BudgetAlert, now: datetime) -> None:
     if budget.email:
         subject = f"{alert.threshold} % of the budget for {_describe(budget)} is spent"
         queue_email(budget.email, subject=subject, text=_text(budget, alert), now=now)
+
+
+def _queue_webhook(budget: Budget, alert: BudgetAlert, now: datetime) -> None:
     if budget.webhook_url:
         queue_webhook(
             budget.webhook_url,

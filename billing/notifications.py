@@ -10,16 +10,17 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from smtplib import SMTPException
+from smtplib import SMTPException, SMTPRecipientsRefused
 from typing import Any
 
 from django.conf import settings
 from django.core.mail import EmailMessage
-from django.db import transaction
-from django.db.models import QuerySet
+from django.db import connection, transaction
+from django.db.models import QuerySet, Value
 
 from billing import webhooks
 from billing.models import Budget, Notification
+from billing.models.budgets import recipient
 from billing.webhooks import WebhookFailed, WebhookGone
 
 logger = logging.getLogger(__name__)
@@ -29,16 +30,35 @@ RETRIES_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 LEASE_S = 120
 WEBHOOKS_AT_ONCE = 50
 EMAILS_A_RUN = 100
+# Nobody is asked whether an address is theirs, so this is what a stranger can have sent to it.
+A_DAY_MAX = {Notification.Channel.EMAIL: 20, Notification.Channel.WEBHOOK: 200}
+DAY = timedelta(hours=24)
+# Delivered or given up.
+KEPT = timedelta(days=30)
+PURGED_A_RUN = 1_000
 
 Clock = Callable[[], datetime]
 
 
+class TooManyNotifications(Exception):
+    """The recipient has had A_DAY_MAX of them within DAY; the message says so."""
+
+
 class EmailFailed(Exception):
-    """The message says why."""
+    """The mail server is not set up or does not work; the message says why."""
+
+
+class EmailRefused(Exception):
+    """The mail server works, and does not take this one; the message says why."""
+
+
+class DeliveryBroke(Exception):
+    """An error that nobody foresaw; the log has it."""
 
 
 def queue_email(address: str, *, subject: str, text: str, now: datetime) -> Notification:
-    """Runs in its caller's transaction."""
+    """Runs in its caller's transaction. Raises TooManyNotifications."""
+    _check_recipient(Notification.Channel.EMAIL, address, now)
     return Notification.objects.create(
         channel=Notification.Channel.EMAIL,
         target=address,
@@ -52,7 +72,8 @@ def queue_email(address: str, *, subject: str, text: str, now: datetime) -> Noti
 def queue_webhook(
     url: str, secret: str, *, event: str, data: dict[str, Any], now: datetime
 ) -> Notification:
-    """Runs in its caller's transaction."""
+    """Runs in its caller's transaction. Raises TooManyNotifications."""
+    _check_recipient(Notification.Channel.WEBHOOK, url, now)
     return Notification.objects.create(
         channel=Notification.Channel.WEBHOOK,
         target=url,
@@ -64,8 +85,25 @@ def queue_webhook(
     )
 
 
+def _check_recipient(channel: Notification.Channel, target: str, now: datetime) -> None:
+    """Until the transaction ends, nobody else counts or queues in this channel.
+    Raises TooManyNotifications."""
+    with connection.cursor() as cursor:
+        # One lock a channel: a lock by target would let tagged addresses count side by side.
+        key = f"billing.notifications {channel}"
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [key])
+    queued = Notification.objects.alias(recipient=recipient("target")).filter(
+        channel=channel, recipient=recipient(Value(target)), created_at__gt=now - DAY
+    )
+    if queued.count() >= A_DAY_MAX[channel]:
+        raise TooManyNotifications(
+            f"{channel.label}: {target} has had {A_DAY_MAX[channel]} within 24 hours"
+        )
+
+
 def deliver_notifications(clock: Clock) -> int:
     """Try once what is due; returns how many were delivered. Safe to run in parallel."""
+    _purge(clock())
     return _deliver_webhooks(clock) + _deliver_emails(clock)
 
 
@@ -74,54 +112,90 @@ def send_again(notifications: "QuerySet[Notification]", now: datetime) -> None:
     notifications.update(attempts=0, next_attempt_at=now, delivered_at=None, last_error="")
 
 
+def _purge(now: datetime) -> None:
+    ended = Notification.objects.filter(next_attempt_at=None, created_at__lt=now - KEPT)
+    batch = ended.order_by("created_at").values("id")[:PURGED_A_RUN]
+    Notification.objects.filter(id__in=batch).delete()
+
+
 def _deliver_webhooks(clock: Clock) -> int:
     delivered = 0
     while claimed := _claim(Notification.Channel.WEBHOOK, WEBHOOKS_AT_ONCE, clock()):
-        failures = asyncio.run(_post_all(claimed, clock()))
+        failures = asyncio.run(_post_all(claimed, [*map(_read_secret, claimed)], clock()))
         for notification, failure in zip(claimed, failures, strict=True):
             _finish(notification, failure, clock())
             delivered += failure is None
     return delivered
 
 
+def _read_secret(notification: Notification) -> str | DeliveryBroke:
+    """Each by itself: one that none of the keys decrypts keeps no other waiting."""
+    try:
+        return notification.secret
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others do not wait for it
+        return _broke(notification, error)
+
+
 async def _post_all(
-    notifications: Sequence[Notification], now: datetime
-) -> list[WebhookFailed | None]:
+    notifications: Sequence[Notification], secrets: Sequence[str | DeliveryBroke], now: datetime
+) -> list[Exception | None]:
     """At the same time, so that one that hangs keeps no other waiting."""
-    return list(await asyncio.gather(*(_post(each, now) for each in notifications)))
+    posts = (_post(each, secret, now) for each, secret in zip(notifications, secrets, strict=True))
+    return list(await asyncio.gather(*posts))
 
 
-async def _post(notification: Notification, now: datetime) -> WebhookFailed | None:
+async def _post(
+    notification: Notification, secret: str | DeliveryBroke, now: datetime
+) -> Exception | None:
+    if isinstance(secret, DeliveryBroke):
+        return secret
     try:
         await webhooks.post(
             notification.target,
-            notification.secret,
+            secret,
             message_id=str(notification.id),
             body=json.dumps(notification.payload),
             now=now,
         )
     except WebhookFailed as error:
         return error
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others do not wait for it
+        return _broke(notification, error)
     return None
 
 
+def _broke(notification: Notification, error: Exception) -> DeliveryBroke:
+    logger.error("notification %s broke", notification.id, exc_info=error)
+    return DeliveryBroke(f"an error in Annex, which its log has: {type(error).__name__}")
+
+
 def _deliver_emails(clock: Clock) -> int:
-    """Until one fails: the others would fail for the same reason."""
-    for delivered in range(EMAILS_A_RUN):
+    """Until the mail server fails: it would fail for the others too."""
+    delivered = 0
+    for _ in range(EMAILS_A_RUN):
         claimed = _claim(Notification.Channel.EMAIL, 1, clock())
         if not claimed:
-            return delivered
-        try:
-            _send_email(claimed[0])
-        except EmailFailed as error:
-            _finish(claimed[0], error, clock())
-            return delivered
-        _finish(claimed[0], None, clock())
-    return EMAILS_A_RUN
+            break
+        failure = _try_email(claimed[0])
+        _finish(claimed[0], failure, clock())
+        if isinstance(failure, EmailFailed):
+            break
+        delivered += failure is None
+    return delivered
+
+
+def _try_email(notification: Notification) -> Exception | None:
+    try:
+        _send_email(notification)
+    except (EmailFailed, EmailRefused) as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others do not wait for it
+        return _broke(notification, error)
+    return None
 
 
 def _send_email(notification: Notification) -> None:
-    """Raises EmailFailed."""
+    """Raises EmailFailed, EmailRefused."""
     if not settings.EMAIL_URL:
         raise EmailFailed("EMAIL_URL is not set, so no e-mails are sent")
     message = EmailMessage(
@@ -132,6 +206,8 @@ def _send_email(notification: Notification) -> None:
     )
     try:
         message.send()
+    except SMTPRecipientsRefused as error:
+        raise EmailRefused("the mail server refused the address") from error
     except (SMTPException, OSError) as error:
         raise EmailFailed(f"the mail server did not take it: {error}"[:500]) from error
 
@@ -139,7 +215,7 @@ def _send_email(notification: Notification) -> None:
 def _claim(channel: Notification.Channel, count: int, now: datetime) -> list[Notification]:
     """Those that are due, for LEASE_S; their attempt is counted before it is made."""
     with transaction.atomic():
-        due = Notification.objects.filter(channel=channel, next_attempt_at__lte=now)
+        due = Notification.objects.filter(channel=channel, next_attempt_at__lte=now).defer("secret")
         locked = due.select_for_update(skip_locked=True).order_by("next_attempt_at")
         claimed = list(locked[:count])
         for notification in claimed:

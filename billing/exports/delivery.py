@@ -19,7 +19,15 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from billing.exports.destinations import Destination, destinations
-from billing.exports.events import Delivered, ExportedEvent, Outcome, Rejected, Skipped, Unavailable
+from billing.exports.events import (
+    Delivered,
+    ExportedEvent,
+    NotTried,
+    Outcome,
+    Rejected,
+    Skipped,
+    Unavailable,
+)
 from billing.models import Customer, OutboxEntry, UsageEvent
 
 logger = logging.getLogger(__name__)
@@ -42,9 +50,15 @@ class Claimed:
 
 
 def deliver_exports(clock: Clock) -> int:
-    """Send what is due to each destination, for RUN_S each; returns how many arrived. Safe to run
-    in parallel."""
-    return sum(deliver_to(destination, clock) for destination in destinations())
+    """Send what is due to each destination, for RUN_S each and the calls that are under way then;
+    returns how many arrived. Safe to run in parallel."""
+    delivered = 0
+    for destination in destinations():
+        try:
+            delivered += deliver_to(destination, clock)
+        except Exception:  # whatever it is, the other destinations do not wait for it
+            logger.exception("the run of exports to %s broke", destination.name)
+    return delivered
 
 
 def deliver_to(destination: Destination, clock: Clock) -> int:
@@ -53,7 +67,7 @@ def deliver_to(destination: Destination, clock: Clock) -> int:
     stop_at = time.monotonic() + RUN_S
     delivered = 0
     while time.monotonic() < stop_at and (claimed := _claim(destination, clock())):
-        outcomes = asyncio.run(_send(destination, claimed))
+        outcomes = asyncio.run(_send(destination, claimed, stop_at))
         delivered += _settle(claimed, outcomes, clock())
         if any(isinstance(outcome, Unavailable) for outcome in outcomes):
             break
@@ -74,9 +88,11 @@ def discard(entries: "QuerySet[OutboxEntry]") -> int:
     return count
 
 
-async def _send(destination: Destination, claimed: Sequence[Claimed]) -> list[Outcome]:
+async def _send(
+    destination: Destination, claimed: Sequence[Claimed], stop_at: float
+) -> list[Outcome]:
     async with httpx.AsyncClient(timeout=None) as client:  # noqa: S113 - each call has a deadline
-        return await destination.send(client, [each.event for each in claimed])
+        return await destination.send(client, [each.event for each in claimed], stop_at)
 
 
 def _claim(destination: Destination, now: datetime) -> list[Claimed]:
@@ -121,6 +137,8 @@ def _settle(claimed: Sequence[Claimed], outcomes: Sequence[Outcome], now: dateti
             case Rejected(reason=reason) | Unavailable(reason=reason):
                 next_attempt_at = now + timedelta(seconds=delay_s(each.entry.attempts))
                 _unchanged(each.entry).update(next_attempt_at=next_attempt_at, last_error=reason)
+            case NotTried():
+                _unchanged(each.entry).update(attempts=each.entry.attempts - 1, next_attempt_at=now)
     OutboxEntry.objects.filter(id__in=arrived).delete()
     return len(arrived)
 

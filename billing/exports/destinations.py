@@ -10,13 +10,14 @@ from django.conf import settings
 from billing.exports import openmeter, stripe
 from billing.exports.events import ExportedEvent, Outcome
 
-Send = Callable[[httpx.AsyncClient, Sequence[ExportedEvent]], Awaitable[list[Outcome]]]
+Send = Callable[[httpx.AsyncClient, Sequence[ExportedEvent], float], Awaitable[list[Outcome]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Destination:
-    """`send` gives one outcome an event, in their order. `deduplicates_for`: how long an event that
-    may have arrived can be sent again without being counted twice; None: always."""
+    """`send` gives one outcome an event, in their order. It begins no call once the instant of the
+    monotonic clock that it is given is over, but its first. `deduplicates_for`: how long an
+    event that may have arrived can be sent again without being counted twice; None: always."""
 
     name: str
     send: Send

@@ -1,12 +1,15 @@
 """What is exported of a row of the ledger, how that may end, and the POST that does it."""
 
 import asyncio
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import httpx
 
 from billing.models import UsageEvent
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 15.0
 ANSWER_MAX_BYTES = 64_000
@@ -47,7 +50,12 @@ class Unavailable:
     reason: str
 
 
-Outcome = Delivered | Rejected | Skipped | Unavailable
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotTried:
+    """The run was over before the event's turn came."""
+
+
+Outcome = Delivered | Rejected | Skipped | Unavailable | NotTried
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +70,15 @@ class Answer:
     @property
     def is_rejection(self) -> bool:
         return 400 <= self.status < 500 and self.status not in _OWN_FAULTS
+
+
+def encode(event: ExportedEvent, write: Callable[[ExportedEvent], str]) -> bytes | Rejected:
+    """The event as it is sent. One that cannot be written keeps no other from being sent."""
+    try:
+        return write(event).encode()
+    except Exception as error:  # whatever it is, it must cost one event and not the run
+        logger.exception("event %s cannot be written", event.event.id)
+        return Rejected(reason=f"an error in Annex, which its log has: {type(error).__name__}")
 
 
 async def post(
@@ -83,6 +100,9 @@ async def post(
         return Unavailable(reason=f"no answer within {TIMEOUT_S:.0f} s")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return Unavailable(reason=f"no answer: {type(error).__name__}")
+    except Exception as error:  # whatever it is, what is known of other events is not lost
+        logger.exception("a post to an export destination broke")
+        return Unavailable(reason=f"an error in Annex, which its log has: {type(error).__name__}")
 
 
 def describe(answer: Answer) -> str:

@@ -5,6 +5,7 @@ Source: https://openmeter.io/docs/metering/events/usage-events
 """
 
 import json
+import time
 from collections.abc import Sequence
 
 import httpx
@@ -18,6 +19,7 @@ from billing.exports.events import (
     Rejected,
     Unavailable,
     describe,
+    encode,
     post,
 )
 from billing.models import UsageEvent
@@ -26,22 +28,46 @@ BATCH_MAX_EVENTS = 100
 EVENT_TYPE = "annex.embeddings"
 
 
-async def send(client: httpx.AsyncClient, events: Sequence[ExportedEvent]) -> list[Outcome]:
-    """One batch; where it is rejected its halves, until only the events at fault are left out."""
-    answer = await _post(client, events)
+async def send(
+    client: httpx.AsyncClient, events: Sequence[ExportedEvent], stop_at: float
+) -> list[Outcome]:
+    """One batch; where it is rejected its halves, until only the events at fault are left out, or
+    `stop_at` (of the monotonic clock) is over."""
+    encoded = [encode(event, _write) for event in events]
+    bodies = [body for body in encoded if isinstance(body, bytes)]
+    sent = iter(await _send_bodies(client, bodies, stop_at) if bodies else [])
+    return [next(sent) if isinstance(body, bytes) else body for body in encoded]
+
+
+def _write(event: ExportedEvent) -> str:
+    return json.dumps(cloud_event(event.event))
+
+
+async def _send_bodies(
+    client: httpx.AsyncClient, bodies: Sequence[bytes], stop_at: float
+) -> list[Outcome]:
+    answer = await _post(client, bodies)
     if isinstance(answer, Unavailable):
-        return [answer] * len(events)
+        return [answer] * len(bodies)
     if answer.is_success:
-        return [Delivered()] * len(events)
+        return [Delivered()] * len(bodies)
     if not answer.is_rejection:
-        return [Unavailable(reason=describe(answer))] * len(events)
-    if len(events) == 1:
+        return [Unavailable(reason=describe(answer))] * len(bodies)
+    if len(bodies) == 1:
         return [Rejected(reason=describe(answer))]
-    middle = len(events) // 2
-    return [*await send(client, events[:middle]), *await send(client, events[middle:])]
+    middle = len(bodies) // 2
+    outcomes: list[Outcome] = []
+    for half in (bodies[:middle], bodies[middle:]):
+        if time.monotonic() < stop_at:
+            outcomes += await _send_bodies(client, half, stop_at)
+        else:
+            # Put off longer and longer, so that what is never done keeps no other waiting.
+            reason = f"among {len(bodies)} of which some are rejected: {describe(answer)}"
+            outcomes += [Unavailable(reason=reason)] * len(half)
+    return outcomes
 
 
-async def _post(client: httpx.AsyncClient, events: Sequence[ExportedEvent]) -> Answer | Unavailable:
+async def _post(client: httpx.AsyncClient, bodies: Sequence[bytes]) -> Answer | Unavailable:
     headers = {"content-type": "application/cloudevents-batch+json"}
     if settings.EXPORT_OPENMETER_TOKEN:
         headers["authorization"] = f"Bearer {settings.EXPORT_OPENMETER_TOKEN}"
@@ -49,7 +75,7 @@ async def _post(client: httpx.AsyncClient, events: Sequence[ExportedEvent]) -> A
         client,
         f"{settings.EXPORT_OPENMETER_URL}/api/v1/events",
         headers=headers,
-        body=json.dumps([cloud_event(each.event) for each in events]).encode(),
+        body=b"[" + b",".join(bodies) + b"]",
     )
 
 

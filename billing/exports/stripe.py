@@ -7,6 +7,7 @@ with the first answer, a 500 too. Source: https://docs.stripe.com/api/billing/me
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from urllib.parse import urlencode
@@ -18,11 +19,13 @@ from billing.exports.events import (
     Answer,
     Delivered,
     ExportedEvent,
+    NotTried,
     Outcome,
     Rejected,
     Skipped,
     Unavailable,
     describe,
+    encode,
     post,
 )
 
@@ -32,8 +35,11 @@ DEDUPLICATES_FOR = timedelta(hours=23)  # with an hour for what is under way
 DUPLICATE_MESSAGE = "An event already exists with identifier"
 
 
-async def send(client: httpx.AsyncClient, events: Sequence[ExportedEvent]) -> list[Outcome]:
-    """AT_ONCE at a time; once Stripe is unavailable the rest is not tried."""
+async def send(
+    client: httpx.AsyncClient, events: Sequence[ExportedEvent], stop_at: float
+) -> list[Outcome]:
+    """AT_ONCE at a time; once Stripe is unavailable, or `stop_at` (of the monotonic clock) is over,
+    the rest is not tried."""
     slots = asyncio.Semaphore(AT_ONCE)
     lost: list[Unavailable] = []
 
@@ -41,6 +47,8 @@ async def send(client: httpx.AsyncClient, events: Sequence[ExportedEvent]) -> li
         async with slots:
             if lost:
                 return lost[0]
+            if time.monotonic() >= stop_at:
+                return NotTried()
             outcome = await _send_one(client, event)
             if isinstance(outcome, Unavailable):
                 lost.append(outcome)
@@ -52,6 +60,9 @@ async def send(client: httpx.AsyncClient, events: Sequence[ExportedEvent]) -> li
 async def _send_one(client: httpx.AsyncClient, event: ExportedEvent) -> Outcome:
     if not event.stripe_customer_id:
         return Skipped(reason=f"customer {event.event.customer_id} has no stripe_customer_id")
+    body = encode(event, _write)
+    if isinstance(body, Rejected):
+        return body
     answer = await post(
         client,
         f"{settings.EXPORT_STRIPE_URL}/v1/billing/meter_events",
@@ -59,7 +70,7 @@ async def _send_one(client: httpx.AsyncClient, event: ExportedEvent) -> Outcome:
             "authorization": f"Bearer {settings.EXPORT_STRIPE_KEY}",
             "content-type": "application/x-www-form-urlencoded",
         },
-        body=urlencode(meter_event(event)).encode(),
+        body=body,
     )
     if isinstance(answer, Unavailable):
         return answer
@@ -68,6 +79,10 @@ async def _send_one(client: httpx.AsyncClient, event: ExportedEvent) -> Outcome:
     if answer.is_rejection:
         return Rejected(reason=describe(answer))
     return Unavailable(reason=describe(answer))
+
+
+def _write(event: ExportedEvent) -> str:
+    return urlencode(meter_event(event))
 
 
 def meter_event(exported: ExportedEvent) -> dict[str, str | int]:

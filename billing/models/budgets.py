@@ -3,6 +3,7 @@
 import uuid
 
 from django.db import models
+from django.db.models.functions import Lower
 
 from billing.encryption import EncryptedTextField
 from billing.models.customers import Customer
@@ -61,6 +62,9 @@ class BudgetAlert(models.Model):
     threshold = models.PositiveIntegerField(help_text="per cent")
     limit_microunits = models.BigIntegerField()
     spent_microunits = models.BigIntegerField()
+    not_told = models.TextField(
+        blank=True, default="", db_default="", help_text="who was not told of it, and why"
+    )
     created_at = models.DateTimeField()
 
     class Meta:
@@ -72,6 +76,13 @@ class BudgetAlert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.budget} {self.threshold} %"
+
+
+def recipient(target: str | models.Value) -> Lower:
+    """Whom an expression that is a target reaches: the same for `A+x@example.com` and
+    `a@example.com`, which most mail servers put into one mailbox."""
+    tag, nothing = models.Value(r"\+[^@]*@"), models.Value("@")
+    return Lower(models.Func(target, tag, nothing, function="regexp_replace"))
 
 
 class Notification(models.Model):
@@ -92,6 +103,18 @@ class Notification(models.Model):
     delivered_at = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(blank=True)
     created_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            models.Index(
+                "channel", recipient("target"), "created_at", name="notification_recipient"
+            ),
+            models.Index(
+                fields=["created_at"],
+                condition=models.Q(next_attempt_at=None),
+                name="notification_ended",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.subject

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db.models import Model
 from django.test import Client
@@ -131,6 +132,22 @@ def test_a_credit_note_is_issued_by_its_form(operator: Client, rows: dict[str, M
     assert Credit.objects.get().credit_note_id == note.pk
     for action in ("change", "delete"):
         assert operator.post(url_of(note, action, note.pk), given).status_code == 403
+
+
+def test_a_credit_note_that_another_has_just_made_too_large_is_said_to_be(
+    operator: Client, rows: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def come_before_the_other(*args: object) -> None:
+        """As the form's check is when two are sent at once."""
+
+    given = {"invoice": rows["1"].pk, "amount_microunits": 600_000, "reason": "Slow"}
+    assert operator.post(url_of(CreditNote, "add"), given).status_code == 302
+    monkeypatch.setattr("billing.admin.check_credit_note", come_before_the_other)
+    refused = operator.post(url_of(CreditNote, "add"), given, follow=True)
+    assert refused.redirect_chain == [(url_of(CreditNote, "add"), 302)]
+    assert "400000 micro-units are left" in refused.content.decode()
+    assert CreditNote.objects.count() == 1
+    assert LogEntry.objects.count() == 1
 
 
 def test_whoever_may_not_add_credits_cannot(client: Client, rows: dict[str, Model]) -> None:

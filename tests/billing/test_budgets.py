@@ -192,6 +192,30 @@ def test_a_raised_limit_is_told_of_anew(customer: Customer, spend: Spend) -> Non
     assert [alert.threshold for alert in check_budgets(now())] == [80]
 
 
+def test_a_limit_that_goes_up_and_down_tells_an_address_so_many_times_a_day(
+    customer: Customer, spend: Spend, caplog: pytest.LogCaptureFixture
+) -> None:
+    thresholds = list(range(10, 101, 10))
+    terms = {"limit_microunits": 0, "thresholds": thresholds, "webhook_url": "https://example.com"}
+    budget = account_budget(customer, **terms)
+    spend(1)
+    for _ in range(3):
+        assert len(check_budgets(now())) == 10
+        update_budget(customer.id, budget.id, {"limit_microunits": 10**9}, now())
+        update_budget(customer.id, budget.id, {"limit_microunits": 0}, now())
+    delete_budget(customer.id, budget.id)
+    account_budget(customer, **terms, email="A+again@Example.com")
+    alerts = check_budgets(now())
+    assert Notification.objects.filter(channel="email").count() == 20
+    assert Notification.objects.filter(channel="webhook").count() == 40
+    said = "Email: A+again@Example.com has had 20 within 24 hours"
+    assert {alert.not_told for alert in alerts} == {said}
+    assert said in caplog.text
+    delete_budget(customer.id, alerts[0].budget_id)
+    account_budget(customer, **terms, email="b@example.com")
+    assert {alert.not_told for alert in check_budgets(now())} == {""}
+
+
 def test_other_changes_tell_nothing_again(customer: Customer, spend: Spend) -> None:
     budget = account_budget(customer)
     spend(8)

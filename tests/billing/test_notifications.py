@@ -2,19 +2,25 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
-from smtplib import SMTPException
+from smtplib import SMTPException, SMTPRecipientsRefused
 from typing import Any
 
 import pytest
 from django.core.mail import EmailMessage
+from django.db import connection, transaction
 from pytest_django import Settings
 from standardwebhooks import Webhook
 
 from billing.budgets import BudgetTerms, create_budget
+from billing.encryption import encrypt
 from billing.models import Budget, Customer, Notification
 from billing.notifications import (
+    A_DAY_MAX,
+    DAY,
+    KEPT,
     LEASE_S,
     RETRIES_S,
+    TooManyNotifications,
     deliver_notifications,
     queue_email,
     queue_webhook,
@@ -85,7 +91,7 @@ def test_a_failure_is_tried_again_later_and_later_under_the_same_id_and_then_giv
             assert deliver(after_s + retry_s - 1) == 0
             after_s += retry_s
         deliver(after_s)
-        deliver(after_s * 10)
+        deliver(after_s * 2)
     assert len(server.calls) == len(RETRIES_S) + 1
     assert len({call.headers["webhook-id"] for call in server.calls}) == 1
     notification.refresh_from_db()
@@ -182,6 +188,46 @@ def test_a_mail_server_that_fails_is_asked_again_for_one_mail_at_a_time(
     )
 
 
+@pytest.mark.parametrize("secret", ["whsec_not base64", "not encrypted"])
+def test_a_webhook_that_breaks_is_put_off_and_the_others_go_on(
+    secret: str, caplog: pytest.LogCaptureFixture, mailoutbox: list[EmailMessage]
+) -> None:
+    with stand_in() as server:
+        broken = webhook(server.url)
+        webhook(server.url)
+        email()
+        stored = secret if secret == "not encrypted" else encrypt(secret)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE billing_notification SET secret = %s WHERE id = %s", [stored, broken.id]
+            )
+        assert deliver() == 2
+    found = Notification.objects.defer("secret").get(id=broken.id)
+    assert found.last_error.startswith("an error in Annex, which its log has: ")
+    assert (found.attempts, found.next_attempt_at) == (1, NOW + timedelta(seconds=RETRIES_S[0]))
+    assert f"notification {broken.id} broke" in caplog.text
+
+
+@pytest.mark.parametrize("error", [RuntimeError("new"), SMTPRecipientsRefused({})])
+def test_an_e_mail_that_breaks_or_is_refused_is_put_off_and_the_others_go_on(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, mailoutbox: list[EmailMessage]
+) -> None:
+    send = EmailMessage.send
+
+    def fail_for_one(message: EmailMessage, *args: Any) -> int:
+        if message.subject == "broken":
+            raise error
+        return send(message, *args)
+
+    monkeypatch.setattr(EmailMessage, "send", fail_for_one)
+    broken = queue_email("b@example.com", subject="broken", text="", now=NOW - timedelta(hours=1))
+    email()
+    assert deliver() == 1
+    assert len(mailoutbox) == 1
+    broken.refresh_from_db()
+    assert broken.next_attempt_at == NOW + timedelta(seconds=RETRIES_S[0])
+
+
 def test_an_attempt_that_is_cut_off_is_made_again_after_its_lease(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -209,6 +255,46 @@ def test_what_was_given_up_can_be_sent_again() -> None:
         assert deliver() == 1
     notification.refresh_from_db()
     assert notification.delivered_at == NOW
+
+
+def test_what_ended_long_ago_is_deleted_a_batch_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("billing.notifications.PURGED_A_RUN", 2)
+    with stand_in(answer=lambda call: Reply(status=410 if call.path == "/gone" else 200)) as server:
+        for path in ("/", "/", "/gone"):
+            webhook(server.url + path)
+        deliver()
+    waiting = email()
+    Notification.objects.filter(id=waiting.id).update(next_attempt_at=NOW + 2 * KEPT)
+    left = []
+    for after in (KEPT, KEPT + timedelta(seconds=1), KEPT + timedelta(seconds=2)):
+        deliver(after.total_seconds())
+        left.append(Notification.objects.count())
+    assert left == [4, 2, 1]
+    assert Notification.objects.get() == waiting
+
+
+def test_a_url_is_called_so_many_times_a_day_and_again_on_the_next() -> None:
+    for _ in range(A_DAY_MAX[Notification.Channel.WEBHOOK]):
+        webhook("https://example.com")
+    with pytest.raises(TooManyNotifications, match=r"Webhook: .* has had 200"):
+        webhook("https://example.com")
+    webhook("https://example.org")
+    Notification.objects.update(created_at=NOW - DAY)
+    webhook("https://example.com")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_queued_in_parallel_is_bounded_too() -> None:
+    def queue() -> int:
+        try:
+            with transaction.atomic():
+                email()
+        except TooManyNotifications:
+            return 1
+        return 0
+
+    assert sum(at_once(4, lambda: sum(queue() for _ in range(8)))) == 12
+    assert Notification.objects.count() == A_DAY_MAX[Notification.Channel.EMAIL]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,6 +1,7 @@
 """Usage in the ledger whose export waits, and the settings of stand-ins for its destinations."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -24,6 +25,25 @@ def record(new_usage: NewUsage) -> Record:
         return usages
 
     return record
+
+
+@dataclass
+class Stopwatch:
+    """Takes the place of the module `time`, and stands still until it is told."""
+
+    seconds: float = 0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
+    """The clock of runs of exports."""
+    stopwatch = Stopwatch()
+    for module in ("delivery", "openmeter", "stripe"):
+        monkeypatch.setattr(f"billing.exports.{module}.time", stopwatch)
+    return stopwatch
 
 
 @pytest.fixture

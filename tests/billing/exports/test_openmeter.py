@@ -19,7 +19,7 @@ from billing.exports.delivery import (
 )
 from billing.exports.openmeter import BATCH_MAX_EVENTS
 from billing.models import OutboxEntry, UsageEvent
-from tests.billing.exports.conftest import Record
+from tests.billing.exports.conftest import Record, Stopwatch
 from tests.billing.parallel import at_once
 from tests.billing.stand_ins import Call, Reply, stand_in
 
@@ -177,6 +177,62 @@ def test_one_event_that_is_rejected_is_set_aside_and_keeps_no_other_back(
         assert send_again(OutboxEntry.objects.all(), datetime.now(UTC)) == 1
         assert deliver() == 1
     assert not OutboxEntry.objects.exists()
+
+
+def test_a_rejected_batch_is_parted_no_longer_than_its_run(
+    exporting_to: ExportingTo, record: Record, stopwatch: Stopwatch
+) -> None:
+    def reject(call: Call) -> Reply:
+        stopwatch.seconds += 15
+        return Reply(status=400, body=b"bad")
+
+    with stand_in(answer=reject) as server:
+        exporting_to(openmeter=server.url)
+        record(BATCH_MAX_EVENTS)
+        deliver()
+        assert [len(ids(call)) for call in server.calls] == [BATCH_MAX_EVENTS, BATCH_MAX_EVENTS / 2]
+        waiting = OutboxEntry.objects.exclude(next_attempt_at=None)
+        assert waiting.count() == BATCH_MAX_EVENTS
+        assert "some are rejected: answered 400: bad" in waiting.latest("id").last_error
+        server.answer = lambda _: Reply(status=204)
+        assert deliver(timedelta(minutes=1)) == BATCH_MAX_EVENTS
+
+
+def test_an_event_that_cannot_be_written_is_put_off_and_the_others_go_on(
+    exporting_to: ExportingTo,
+    record: Record,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail_for_one(event: UsageEvent) -> dict[str, object]:
+        if event.id == broken.id:
+            raise RuntimeError("new")
+        return {"id": str(event.id)}
+
+    monkeypatch.setattr("billing.exports.openmeter.cloud_event", fail_for_one)
+    with stand_in() as server:
+        exporting_to(openmeter=server.url)
+        broken, *_ = record(3)
+        assert deliver() == 2
+    entry = OutboxEntry.objects.get()
+    assert (entry.event_id, entry.attempts) == (broken.id, 1)
+    assert entry.last_error == "an error in Annex, which its log has: RuntimeError"
+    assert entry.next_attempt_at is not None
+    assert entry.next_attempt_at < datetime.now(UTC) + timedelta(seconds=DELAY_MAX_S)
+    assert f"event {broken.id} cannot be written" in caplog.text
+
+
+def test_a_post_that_breaks_is_made_again_later(
+    exporting_to: ExportingTo, record: Record, caplog: pytest.LogCaptureFixture, settings: Settings
+) -> None:
+    with stand_in() as server:
+        exporting_to(openmeter=server.url)
+        record(2)
+        settings.EXPORT_OPENMETER_TOKEN = "töken"
+        assert deliver() == 0
+        assert "a post to an export destination broke" in caplog.text
+        settings.EXPORT_OPENMETER_TOKEN = "token"
+        assert deliver(timedelta(minutes=1)) == 2
 
 
 def test_what_is_set_aside_is_kept_for_a_time_only(

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from billing.exports import enabled_destinations
-from billing.exports.delivery import DELAY_MAX_S, REJECTIONS_MAX, deliver_exports, send_again
+from billing.exports.delivery import DELAY_MAX_S, REJECTIONS_MAX, RUN_S, deliver_exports, send_again
+from billing.exports.events import ExportedEvent
 from billing.exports.stripe import AT_ONCE, DEDUPLICATES_FOR
 from billing.models import Customer, OutboxEntry, UsageEvent
-from tests.billing.exports.conftest import Record
+from tests.billing.exports.conftest import Record, Stopwatch
 from tests.billing.stand_ins import Call, Reply, stand_in
 
 pytestmark = pytest.mark.django_db
@@ -210,3 +211,56 @@ def test_each_destination_gets_what_waits_for_it(
         assert deliver() == 2
     assert set(OutboxEntry.objects.values_list("destination", flat=True)) == {"stripe"}
     assert OutboxEntry.objects.count() == 2
+
+
+def test_what_a_run_has_no_time_for_was_not_tried(
+    exporting_to: ExportingTo, record: Record, customer: Customer, stopwatch: Stopwatch
+) -> None:
+    def answer_late(call: Call) -> Reply:
+        stopwatch.seconds += RUN_S
+        return Reply()
+
+    with stand_in(answer=answer_late) as server:
+        exporting_to(stripe=server.url)
+        record(4 * AT_ONCE, customer_id=customer.id)
+        assert deliver() == AT_ONCE
+        assert len(server.calls) == AT_ONCE
+        assert OutboxEntry.objects.filter(attempts=0).count() == 3 * AT_ONCE
+        assert deliver() == AT_ONCE
+
+
+def test_an_event_that_cannot_be_written_is_put_off_and_the_others_go_on(
+    exporting_to: ExportingTo, record: Record, customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_for_one(exported: ExportedEvent) -> dict[str, str | int]:
+        if exported.event.id == broken.id:
+            raise RuntimeError("new")
+        return {"identifier": str(exported.event.id)}
+
+    monkeypatch.setattr("billing.exports.stripe.meter_event", fail_for_one)
+    with stand_in() as server:
+        exporting_to(stripe=server.url)
+        broken, *_ = record(3, customer_id=customer.id)
+        assert deliver() == 2
+    entry = OutboxEntry.objects.get()
+    assert (entry.event_id, entry.attempts) == (broken.id, 1)
+    assert entry.next_attempt_at is not None
+
+
+def test_a_destination_whose_run_breaks_keeps_no_other_waiting(
+    exporting_to: ExportingTo,
+    record: Record,
+    customer: Customer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("new")
+
+    monkeypatch.setattr("billing.exports.openmeter.send", fail)
+    with stand_in() as server:
+        exporting_to(openmeter=server.url, stripe=server.url)
+        record(2, customer_id=customer.id)
+        assert deliver() == 2
+    assert "the run of exports to openmeter broke" in caplog.text
+    assert set(OutboxEntry.objects.values_list("destination", flat=True)) == {"openmeter"}
