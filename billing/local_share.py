@@ -73,6 +73,11 @@ class LocalShare:
         log.running.add(share.id)
         return _standing(log, limits, now)
 
+    def standing(self, subject: str, limits: Limits, *, now: float) -> Standing:
+        log = self._logs.get(subject) or _Log()
+        _expire(log, now)
+        return _standing(log, limits, now)
+
     def end(self, share: Share) -> bool:
         """The share's request is no longer under way. False where it was not admitted here."""
         log = self._logs.get(share.subject)
@@ -197,6 +202,15 @@ class FailoverLimiter(Limiter):
                     raise LimiterUnavailable("Redis refuses the reservation") from error
                 self._note_loss(error)
         return self._reserve_here(share, limits, caps)
+
+    async def standing(self, customer_id: uuid.UUID, subject: str, limits: Limits) -> Standing:
+        """As Limiter's; without Redis, with the local share. Raises LimiterUnavailable too."""
+        if self._lost_at is None:
+            return await super().standing(customer_id, subject, limits)
+        now = monotonic()
+        if now - self._lost_at > self._local_share_s:
+            raise LimiterUnavailable("Redis is gone")
+        return self._local_share.standing(subject, limits, now=now)
 
     def settle(self, share: Share) -> None:
         if self._local_share.end(share):

@@ -27,7 +27,15 @@ from billing.counters import REFUSALS, RESERVATIONS, SHADOW_REFUSALS
 from billing.periods import Period, month_of
 from billing.prices import PICOUNITS_PER_MICROUNIT
 from billing.redis_connection import Command, RedisConnection
-from billing.reservation_scripts import DIGESTS, GIVE_BACK, READ_SPEND, RESERVE, SEED, SETTLE
+from billing.reservation_scripts import (
+    DIGESTS,
+    GIVE_BACK,
+    READ_SPEND,
+    RESERVE,
+    SEED,
+    SETTLE,
+    STANDING,
+)
 from billing.spend import ACCOUNT, LedgerSpend, Spend, app_scope, attachment_scope
 
 logger = logging.getLogger(__name__)
@@ -105,7 +113,7 @@ class Share:
 
     @property
     def subject(self) -> str:
-        return f"{self.attachment_id}:{self.model_id}"
+        return subject_of(self.attachment_id, self.model_id)
 
     @property
     def log_entry(self) -> str:
@@ -238,6 +246,22 @@ class Limiter:
         )
         return bool(returned)
 
+    async def standing(self, customer_id: uuid.UUID, subject: str, limits: Limits) -> Standing:
+        """How the subject stands now, its requests at once excepted. Nothing is reserved.
+
+        Raises RedisError.
+        """
+        now_us, requests, tokens, reset_us = await self._calls.submit(
+            _run(STANDING, _subject_keys(customer_id, subject)[:2], WINDOW_S * 1_000_000)
+        )
+        return Standing(
+            limits=limits,
+            used_requests=requests,
+            used_tokens=tokens,
+            reset_s=reset_us / 1e6,
+            asked_at=now_us / 1e6,
+        )
+
     async def read_spend(self, customer_id: uuid.UUID) -> Spend | None:
         """What is counted as spent; None where nothing is, until a request asks."""
         fields, holds = await self._calls.submit(_run(READ_SPEND, _spend_keys(customer_id)))
@@ -306,6 +330,10 @@ class Limiter:
             # Repeating them does no harm.
             outcomes = await self._connection.call(*calls, timeout_s=ROUND_TRIP_TIMEOUT_S)
         return outcomes
+
+
+def subject_of(attachment_id: uuid.UUID, model_id: str) -> str:
+    return f"{attachment_id}:{model_id}"
 
 
 def check_size(share: Share, limits: Limits) -> None:
@@ -434,12 +462,16 @@ def _run(script: str, keys: tuple[str, ...], *arguments: str | bytes | int) -> C
 
 
 def _keys(share: Share) -> tuple[str, ...]:
-    # The braces keep all keys of a customer in one slot of a Redis Cluster.
-    subject = f"limits:{{{share.customer_id}}}:{share.subject}"
     return (
-        *(f"{subject}:log", f"{subject}:tokens", f"{subject}:leases"),
+        *_subject_keys(share.customer_id, share.subject),
         *_spend_keys(share.customer_id),
     )
+
+
+def _subject_keys(customer_id: uuid.UUID, subject: str) -> tuple[str, ...]:
+    # The braces keep all keys of a customer in one slot of a Redis Cluster.
+    prefix = f"limits:{{{customer_id}}}:{subject}"
+    return f"{prefix}:log", f"{prefix}:tokens", f"{prefix}:leases"
 
 
 def _spend_keys(customer_id: uuid.UUID) -> tuple[str, ...]:

@@ -174,7 +174,20 @@ READ_SPEND = """
 return {redis.call('HGETALL', KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1)}
 """
 
+# KEYS: log, total. ARGV: window in µs. Changes nothing, so what left the window is still in both.
+# Returns {now, used requests, used tokens, µs until the log is empty}
+STANDING = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local used = tonumber(redis.call('GET', KEYS[2]) or '0')
+local expired = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])
+for _, member in ipairs(expired) do used = used - string.match(member, ':(%d+)$') end
+local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2] or 0
+local reset = math.max(0, newest + ARGV[1] - now)
+return {now, redis.call('ZCARD', KEYS[1]) - #expired, used, reset}
+"""
+
 DIGESTS = {
     script: sha1(script.encode(), usedforsecurity=False).hexdigest()
-    for script in (RESERVE, GIVE_BACK, SETTLE, SEED, READ_SPEND)
+    for script in (RESERVE, GIVE_BACK, SETTLE, SEED, READ_SPEND, STANDING)
 }

@@ -23,7 +23,10 @@ from inference.catalogue import installed_models
 from inference.database import run_in_database_thread
 from inference.dispatch import Dispatcher
 from inference.errors import describe
+from inference.failures import Failure
 from inference.http import ASGIApplication, Receive, Response, Scope, Send
+from inference.rate_limit_headers import refusal_headers
+from inference.standings import Asked, find_standing
 from inference.tokenization import load_tokenizer
 from inference.upstream.upstreams import Upstreams
 from inference.urls import dialect_of, get_route, is_ours
@@ -116,6 +119,7 @@ class InferenceApplication:
 
     async def _respond(self, request_id: uuid.UUID, scope: Scope, receive: Receive) -> Response:
         dialect = dialect_of(scope["path"])
+        asked = Asked()
         try:
             match = get_route(scope["path"])
             return await match.view(scope["method"])(
@@ -125,6 +129,7 @@ class InferenceApplication:
                     receive=receive,
                     dialect=dialect,
                     parameters=match.parameters,
+                    asked=asked,
                     redis=self._redis,
                     limiter=self._limiter,
                     dispatcher=self._dispatcher,
@@ -139,7 +144,18 @@ class InferenceApplication:
             elif failure.status > 500:
                 cause = error.__cause__ or error
                 logger.warning("request %s refused: %s (%r)", request_id, error, cause)
-            return dialect.render_failure(failure, str(request_id))
+            return dialect.render_failure(
+                await self._with_standing(failure, asked), str(request_id)
+            )
+
+    async def _with_standing(self, failure: Failure, asked: Asked) -> Failure:
+        """The failure with the headers that answers have, unless the limiter gave it those."""
+        if "x-ratelimit-limit-requests" in failure.headers:
+            return failure
+        standing = await find_standing(asked, self._limiter)
+        if standing is None:
+            return failure
+        return replace(failure, headers={**refusal_headers(standing), **failure.headers})
 
 
 async def _read_ledger(

@@ -22,6 +22,18 @@ def rate_limit_headers(standing: Standing) -> dict[str, str]:
     return headers
 
 
+def refusal_headers(standing: Standing) -> dict[str, str]:
+    """Of a refusal for which the limits are not to blame.
+
+    Cohere's clients wait until `x-ratelimit-reset` before they repeat what failed: that is now,
+    unless the limits are used up.
+    """
+    headers = rate_limit_headers(standing)
+    if standing.remaining_requests and standing.remaining_tokens:
+        headers["x-ratelimit-reset"] = str(math.floor(standing.asked_at))
+    return headers
+
+
 def retry_headers(retry_after_s: float, *, asked_at: float | None = None) -> dict[str, str]:
     """When to try again: in whole seconds and in milliseconds, and for older clients of Cohere in
     unix seconds. `asked_at` is the time of the refusal where another clock than ours decides."""

@@ -28,18 +28,21 @@ from inference.http import (
 )
 from inference.idempotency import Claim, answer_once, find_key
 from inference.model_states import find_state
+from inference.standings import Asked
 from inference.upstream.upstreams import Upstreams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One HTTP request, and what this process serves it with."""
+    """One HTTP request, and what this process serves it with. What `asked` says is for a refusal's
+    headers; the views of computations note it there."""
 
     id: uuid.UUID  # a uuid7
     scope: Scope
     receive: Receive
     dialect: Dialect
     parameters: Mapping[str, str]
+    asked: Asked
     redis: Redis
     limiter: Limiter
     dispatcher: Dispatcher
@@ -70,8 +73,11 @@ async def answer(
     model_id: str | None = None,
 ) -> Response:
     """Embeddings for the caller; of `model_id` where the dialect's bodies name no model."""
+    request.asked.caller = caller
+    request.asked.model_id = model_id
     idempotency_key = find_key(request.scope)
     body = await read_body(request.scope, request.receive, max_bytes=max_bytes, timeout_s=timeout_s)
+    request.asked.body = body
     deadline_at = time.time() + timeout_s
     parsed = request.dialect.parse(body, request.scope)
     wanted = parsed.request

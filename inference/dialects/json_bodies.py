@@ -50,6 +50,18 @@ def decode_fields(body: bytes, large: type[msgspec.Struct]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+class _Named(msgspec.Struct):
+    model: str | None = None
+
+
+def find_model_id(body: bytes) -> str | None:
+    """The model that a body names, whatever else is wrong with it."""
+    try:
+        return msgspec.json.decode(body.removeprefix(BOM_UTF8), type=_Named).model
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def _large_fields(body: bytes, schema: type[msgspec.Struct]) -> dict[str, Any]:
     """The fields of a large body. Errors are less exact than those about a small body."""
     _check_values(body)

@@ -409,5 +409,6 @@ def _describe(group: Sequence[Refusal]) -> str:
 def _headers_of(group: Sequence[Refusal]) -> dict[str, Any]:
     """Required are those that all of the refusals have."""
     every = [set(refusal.headers) for refusal in group]
-    required, all_of_them = set.intersection(*every), set.union(*every)
+    optional = [set(refusal.optional) for refusal in group]
+    required, all_of_them = set.intersection(*every), set.union(*every, *optional)
     return headers.answer_headers(sorted(required), sorted(all_of_them))

@@ -1,6 +1,6 @@
 """The refusals of the operations: every status and code that inference/errors.py gives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 RETRY = ("retry-after",)
 RETRY_SOON = ("retry-after", "retry-after-ms", "x-ratelimit-reset")
@@ -16,12 +16,13 @@ RATE_LIMITS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """`headers` are the names of those that it always has."""
+    """`headers` are the names of those that it always has, `optional` of those that it may have."""
 
     status: int
     code: str | None = None
     when: str
     headers: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 ANY = (
@@ -152,5 +153,9 @@ IDEMPOTENCY = (
     ),
 )
 DRY_RUN = (*KEY, *BODY, *MODEL, *INSTALLED, *PRICED, *STATE, *ANY)
-EMBEDDINGS = (*DRY_RUN, *COMPUTATION, *IDEMPOTENCY)
+# The caller's standing, which nobody can tell before the caller is known, or without Redis.
+EMBEDDINGS = tuple(
+    refusal if refusal.status in (401, 405) else replace(refusal, optional=RATE_LIMITS)
+    for refusal in (*DRY_RUN, *COMPUTATION, *IDEMPOTENCY)
+)
 REFUSALS = (*EMBEDDINGS, *CALIBRATED, *ADDON, *PATH)

@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings
 from prometheus_client import Counter, Gauge
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from billing import local_share, rate_limits
 from billing.counters import IS_LOCAL, LOCAL_ADMISSIONS
@@ -76,6 +77,24 @@ async def admitted(limiters: list[FailoverLimiter], count: int, limits: Limits) 
     )
     assert {type(outcome) for outcome in outcomes} <= {Reservation, RateLimitExceeded}
     return sum(isinstance(outcome, Reservation) for outcome in outcomes)
+
+
+async def test_without_redis_the_standing_is_that_of_the_local_share_for_as_long_as_it_admits(
+    limiter: FailoverLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = new_share().subject
+    await limiter.reserve(new_share(10), LIMITS)
+    assert (await limiter.standing(CUSTOMER_ID, subject, LIMITS)).used_tokens == 10
+    with without_redis(limiter):
+        with pytest.raises(RedisError):
+            await limiter.standing(CUSTOMER_ID, subject, LIMITS)
+        await limiter.reserve(new_share(20), LIMITS)
+        standing = await limiter.standing(CUSTOMER_ID, subject, LIMITS)
+        assert (standing.remaining_requests, standing.remaining_tokens) == (30, 2_980)
+        assert standing.reset_s == pytest.approx(60, abs=1)
+        monkeypatch.setattr(limiter, "_local_share_s", 0.0)
+        with pytest.raises(LimiterUnavailable):
+            await limiter.standing(CUSTOMER_ID, subject, LIMITS)
 
 
 @pytest.mark.parametrize("limits", [LIMITS, Limits(requests=1_000, tokens=310)])

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -16,6 +17,7 @@ from billing.rate_limits import (
     RateLimitExceeded,
     RequestExceedsLimit,
     Reservation,
+    subject_of,
 )
 from tests.billing.limiting import ATTACHMENT_ID, CUSTOMER_ID, LIMITS, Ledger, new_share
 
@@ -165,6 +167,32 @@ async def test_no_rolling_window_exceeds_the_limit_across_a_fixed_windows_edge(
     for index, start in enumerate(admitted_at):
         # A clock read on our side jitters by a few milliseconds against the server's.
         assert sum(start <= at < start + 0.98 for at in admitted_at[index:]) <= 5
+
+
+async def test_asking_how_a_subject_stands_takes_nothing_and_counts_the_window_alone(
+    redis: Redis, limiter: Limiter, reserve: Reserve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "WINDOW_S", 1)
+    subject = subject_of(ATTACHMENT_ID, "s")
+
+    async def stands() -> tuple[int, int, Any]:
+        keys = sorted(await redis.keys("limits:*"))
+        before = [await redis.dump(key) for key in keys]
+        standing = await limiter.standing(CUSTOMER_ID, subject, LIMITS)
+        assert sorted(await redis.keys("limits:*")) == keys
+        assert [await redis.dump(key) for key in keys] == before
+        assert abs(standing.asked_at - (await redis.time())[0]) <= 1
+        return standing.used_requests, standing.used_tokens, standing.reset_s
+
+    assert await stands() == (0, 0, 0.0)
+    await reserve(60)
+    await asyncio.sleep(0.5)
+    last = await reserve(30)
+    assert await stands() == (2, 90, pytest.approx(1, abs=0.1))
+    await asyncio.sleep(0.6)
+    assert await stands() == (1, 30, pytest.approx(0.4, abs=0.1))  # the 60 are still in the log
+    await limiter.give_back(last.share)
+    assert await stands() == (0, 0, 0.0)
 
 
 async def test_an_idle_subject_leaves_nothing_behind(

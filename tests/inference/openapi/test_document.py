@@ -240,7 +240,8 @@ def test_every_failure_is_rendered_as_documented(failure: Exception) -> None:
         said = (f"`{described.code}`" if described.code else "") in str(response)
         if response is not None and said:
             always = {"x-request-id": "request-1", "openai-processing-ms": "1"}
-            check(response, {**rendered.headers, **always}, rendered.body)
+            sent = {"content-type": "application/json", **rendered.headers, **always}
+            check(response, sent, rendered.body)
             found += 1
     assert found
 
