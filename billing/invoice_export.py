@@ -82,11 +82,12 @@ def _content(invoice: Invoice, issuer: str) -> dict[str, object]:
         "charges_microunits": invoice.charges_microunits,
         "credits_microunits": invoice.credits_microunits,
         "total_microunits": invoice.total_microunits,
-        "lines": [{name: _plain(value) for name, value in line.items()} for line in lines],
+        "lines": [{name: plain(value) for name, value in line.items()} for line in lines],
     }
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """As JSON has it: a time in ISO 8601, an id as text."""
     match value:
         case datetime():
             return value.isoformat()

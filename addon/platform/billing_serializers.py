@@ -1,7 +1,7 @@
 """Answers about usage, invoices and budgets. Those that Heroku has are as its schema has them."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from addon.platform.account_invoices import EventsPage
 from addon.platform.models import Account
 from addon.platform.usage import AddonUsage
 from billing.invoice_documents import EVENT_COLUMNS, LINE_COLUMNS
+from billing.invoice_export import plain
 from billing.models import Budget, Invoice, InvoiceLine
 from billing.prices import PICOUNITS_PER_MICROUNIT
 
@@ -64,22 +65,12 @@ def _units(microunits: int) -> float:
 
 
 def line_json(line: InvoiceLine) -> Answer:
-    return {name: _plain(getattr(line, name)) for name in LINE_COLUMNS}
+    return {name: plain(getattr(line, name)) for name in LINE_COLUMNS}
 
 
 def events_json(page: EventsPage) -> Answer:
-    rows = [{name: _plain(getattr(event, name)) for name in EVENT_COLUMNS} for event in page.events]
+    rows = [{name: plain(getattr(event, name)) for name in EVENT_COLUMNS} for event in page.events]
     return {"events": rows, "next": page.next and str(page.next)}
-
-
-def _plain(value: object) -> object:
-    match value:
-        case datetime():
-            return value.isoformat()
-        case UUID():
-            return str(value)
-        case _:
-            return value
 
 
 def budget_json(budget: Budget, spent_picounits: int) -> Answer:
