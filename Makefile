@@ -1,7 +1,7 @@
 # Annex: `make up` starts it, `make help` lists the rest.
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help up test chaos fuzz e2e check demo bench bench-peers lock format clean install-dev
+.PHONY: help up test chaos fuzz e2e recordings check demo bench bench-peers lock format clean install-dev
 
 # The first Python on the PATH that is new enough; `make up PYTHON=/path/to/python3.12` names one.
 ifndef PYTHON
@@ -51,6 +51,11 @@ e2e: install-dev ## Start Annex as a user does and drive it with real clients (n
 		&& $(CLIENT_PIP) --no-deps --target $(CLIENTS)/newest-cohere --requirement $(word 2,$(CLIENT_LISTS)) \
 		&& cat $(CLIENT_LISTS) > $(CLIENTS)/installed-clients; }
 	@exec $(VENV)/python -m pytest tests/e2e --confcutdir=tests/e2e -v -s $(PYTEST_ARGS)
+
+# One Annex for each core, so leave the machine alone meanwhile.
+recordings: install-dev ## Run the recorded heroku commands again, against Annex; RECORDING=addons-create-as runs one
+	@test -x tests/e2e/node_modules/.bin/heroku || { echo "make e2e installs the heroku CLI first" >&2; exit 1; }
+	@exec $(VENV)/python -m tests.recordings.replay $(RECORDING)
 
 # As in production, with values that are long enough for the checks and open nothing.
 CHECK_ENV = env SECRET_KEY=0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ \

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
+from redis.exceptions import RedisError
 from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
@@ -27,10 +28,10 @@ BODY_MAX_BYTES = 4_000_000
 
 
 def unavailable(error: Exception) -> Response | None:
-    """The answer when the database cannot be reached; its own words are for the log only."""
-    if not isinstance(error, OperationalError | InterfaceError):
+    """The answer when the database or Redis cannot be reached; their words are for the log only."""
+    if not isinstance(error, OperationalError | InterfaceError | RedisError):
         return None
-    logger.error("the database cannot be reached", exc_info=error)
+    logger.error("the database or Redis cannot be reached", exc_info=error)
     message = "The service is not available at the moment. Please try again."
     body = {"id": "service_unavailable", "message": message}
     return Response(body, status=503, headers={"Retry-After": "5"})

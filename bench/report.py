@@ -12,6 +12,7 @@ from bench.fairness import BULK, TIMES_REST, Fairness
 from bench.http_path import BULK_BY_4, ONE_BY_16, SHAPES, HttpPath, Shape, rate
 from bench.ledger import BULK_CONNECTIONS, Ledgered
 from bench.machine import Machine
+from bench.provisioning import AT_ONCE, Provisioned
 from bench.scaling import Scaled
 from bench.stages import NAMES, TEXT, Rest
 from bench.switches import Switched
@@ -30,6 +31,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     scaling: list[Scaled] | None = None
     switches: list[Switched] | None = None
     ledger: Ledgered | None = None
+    provisioning: list[Provisioned] | None = None
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +79,7 @@ def bars(results: Results) -> list[Bar]:
             unit=" s",
         ),
         *_ledger_bars(results.ledger),
+        *_provisioning_bars(results.provisioning),
     ]
 
 
@@ -143,6 +146,25 @@ def _ledger_bars(ledger: Ledgered | None) -> Iterator[Bar]:
     )
 
 
+def _provisioning_bars(provisioning: list[Provisioned] | None) -> Iterator[Bar]:
+    fullest = max(provisioning, key=lambda one: one.addons) if provisioning else None
+    emptiest = min(provisioning, key=lambda one: one.addons) if provisioning else None
+    yield Bar(
+        what="CPU of a provision, platform, provider and PostgreSQL, with the most add-ons there",
+        bound=30,
+        direction="at most",
+        measured=fullest.cpu_ms if fullest else None,
+        unit=" ms",
+    )
+    yield Bar(
+        what="CPU of a provision, with the most add-ons there, times that with the fewest",
+        bound=1.25,
+        direction="at most",
+        measured=fullest.cpu_ms / emptiest.cpu_ms if fullest and emptiest else None,
+        unit="×",
+    )
+
+
 def render(results: Results) -> str:
     """Markdown."""
     parts = [
@@ -164,6 +186,8 @@ def render(results: Results) -> str:
         parts.append(_section(title, *_switches(results.switches)))
     if results.ledger:
         parts.append(_section("The ledger", *_ledger(results.ledger)))
+    if results.provisioning:
+        parts.append(_section("Provisioning", *_provisioning(results.provisioning)))
     return "\n".join(parts)
 
 
@@ -364,6 +388,29 @@ def _ledger(ledger: Ledgered) -> Iterator[str]:
                 f"{one.events_per_commit:.1f}",
             ]
             for one in ledger.recorded
+        ),
+    )
+
+
+def _provisioning(provisioning: Sequence[Provisioned]) -> Iterator[str]:
+    yield (
+        f"`POST /apps/:app/addons` over HTTP, {AT_ONCE} at a time, one web process that is the "
+        "platform and the provider, by the add-ons that are in the database before:"
+    )
+    heads = ["add-ons", "provisions/s", "p50 ms", "p99 ms", "web CPU-ms", "PostgreSQL CPU-ms"]
+    yield _table(
+        [*heads, "CPU-ms"],
+        (
+            [
+                f"{one.addons:,}",
+                f"{one.per_s:.1f}",
+                f"{one.p50_ms:.0f}",
+                f"{one.p99_ms:.0f}",
+                f"{one.web_cpu_ms:.1f}",
+                f"{one.postgres_cpu_ms:.1f}",
+                f"{one.cpu_ms:.1f}",
+            ]
+            for one in provisioning
         ),
     )
 

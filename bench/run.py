@@ -27,6 +27,7 @@ from bench.ledger import measure_ledger
 from bench.machine import find_machine
 from bench.peers import Infinity, find_why_no_infinity, running_infinity
 from bench.processes import ROOT
+from bench.provisioning import measure_provisioning
 from bench.report import Results, render
 from bench.request_path import PARTS
 from bench.scaling import measure_scaling
@@ -35,7 +36,7 @@ from bench.switches import measure_switches
 from bench.workload import Workload, load_workload, set_unused_environment
 
 RESULTS = ROOT / "bench" / "results"
-MEASURED = ("encoding", "http", "rest", "fairness", "scaling", "switches", "ledger")
+MEASURED = ("encoding", "http", "rest", "fairness", "scaling", "switches", "ledger", "provisioning")
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +54,8 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     switches: tuple[str, ...]
     ledger_events: int
     ledger_s: float
+    addons: tuple[int, ...]
+    provisioning_s: float
 
 
 FULL = Size(
@@ -68,6 +71,8 @@ FULL = Size(
     switches=("", *PARTS, ",".join(PARTS)),
     ledger_events=100_000,
     ledger_s=5.0,
+    addons=(100, 10_000, 100_000),
+    provisioning_s=8.0,
 )
 QUICK = Size(
     texts=100,
@@ -82,6 +87,8 @@ QUICK = Size(
     switches=("", ",".join(PARTS)),
     ledger_events=20_000,
     ledger_s=1.0,
+    addons=(100, 1_000),
+    provisioning_s=2.0,
 )
 
 
@@ -105,6 +112,11 @@ def run(size: Size, parts: Sequence[str], command: str) -> Results:
         say("the ledger, in bulk and event by event")
         found["ledger"] = measure_ledger(
             events=size.ledger_events, rounds=size.rounds, seconds=size.ledger_s
+        )
+    if "provisioning" in parts:
+        say("orders of add-ons, with more and more of them there")
+        found["provisioning"] = measure_provisioning(
+            counts=size.addons, seconds=size.provisioning_s
         )
     return Results(machine=machine, **found)
 

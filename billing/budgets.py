@@ -6,7 +6,7 @@ flat fees. A hard budget's requests are refused by the limiter; here thresholds 
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -69,6 +69,11 @@ def list_budgets(customer_id: UUID) -> list[Budget]:
     return list(Budget.objects.filter(customer_id=customer_id).order_by("scope", "scope_id"))
 
 
+def find_app_budget(customer_id: UUID, app_name: str) -> Budget | None:
+    scope = Budget.Scope.APP
+    return Budget.objects.filter(customer_id=customer_id, scope=scope, scope_id=app_name).first()
+
+
 def create_budget(
     customer_id: UUID, *, scope: str, scope_id: str = "", terms: BudgetTerms
 ) -> Budget:
@@ -111,6 +116,11 @@ def delete_budget(customer_id: UUID, budget_id: UUID) -> None:
     deleted, _ = Budget.objects.filter(customer_id=customer_id, id=budget_id).delete()
     if not deleted:
         raise UnknownBudget(f"There is no budget {budget_id}")
+
+
+def list_alerts(customer_ids: Collection[UUID], since: datetime) -> list[BudgetAlert]:
+    alerts = BudgetAlert.objects.filter(budget__customer_id__in=customer_ids, created_at__gte=since)
+    return list(alerts.select_related("budget").defer("budget__webhook_secret"))
 
 
 def forget_alerts(budget: Budget, now: datetime) -> None:
@@ -227,8 +237,8 @@ def _tell(budget: Budget, alert: BudgetAlert, now: datetime) -> None:
 
 def _queue_email(budget: Budget, alert: BudgetAlert, now: datetime) -> None:
     if budget.email:
-        subject = f"{alert.threshold} % of the budget for {_describe(budget)} is spent"
-        queue_email(budget.email, subject=subject, text=_text(budget, alert), now=now)
+        subject, text = describe_alert(budget, alert)
+        queue_email(budget.email, subject=subject, text=text, now=now)
 
 
 def _queue_webhook(budget: Budget, alert: BudgetAlert, now: datetime) -> None:
@@ -246,6 +256,12 @@ def _describe(budget: Budget) -> str:
     if budget.scope == Budget.Scope.ACCOUNT:
         return "the account"
     return f"{budget.scope} {budget.scope_id}"
+
+
+def describe_alert(budget: Budget, alert: BudgetAlert) -> tuple[str, str]:
+    """A line, and a text that says more, for people."""
+    subject = f"{alert.threshold} % of the budget for {_describe(budget)} is spent"
+    return subject, _text(budget, alert)
 
 
 def _text(budget: Budget, alert: BudgetAlert) -> str:

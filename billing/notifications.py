@@ -149,14 +149,10 @@ async def _post(
 ) -> Exception | None:
     if isinstance(secret, DeliveryBroke):
         return secret
+    body = json.dumps(notification.payload)
     try:
-        await webhooks.post(
-            notification.target,
-            secret,
-            message_id=str(notification.id),
-            body=json.dumps(notification.payload),
-            now=now,
-        )
+        headers = webhooks.sign(secret, str(notification.id), body, now)
+        await webhooks.post(notification.target, headers, body.encode())
     except WebhookFailed as error:
         return error
     except Exception as error:  # noqa: BLE001 - whatever it is, the others do not wait for it

@@ -26,23 +26,26 @@ def subscribe(
 
     A resource that has an open subscription keeps it, whoever pays and whatever the plan.
     """
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         if (found := _lock(resource_id)) is not None:
             return found
-        customer, _ = Customer.objects.update_or_create(
-            id=customer_id, defaults={"email": email, "name": name}
+        customer = Customer(id=customer_id, email=email, name=name)
+        Customer.objects.bulk_create(
+            [customer],
+            update_conflicts=True,
+            unique_fields=["id"],
+            update_fields=["email", "name"],
         )
-        subscription, _ = Subscription.objects.get_or_create(
+        opened = Subscription(
+            customer=customer,
             resource_id=resource_id,
-            end_at=None,
-            defaults={
-                "customer": customer,
-                "resource_name": resource_name,
-                "plan": plan,
-                "start_at": _not_invoiced_yet(customer.id, now),
-            },
+            resource_name=resource_name,
+            plan=plan,
+            start_at=_not_invoiced_yet(customer.id, now),
         )
-    return subscription
+        # Another process may have come first: it is waited for, and its row is the answer.
+        Subscription.objects.bulk_create([opened], ignore_conflicts=True)
+        return Subscription.objects.get(resource_id=resource_id, end_at=None)
 
 
 def change_plan(resource_id: uuid.UUID, plan: Plan, now: datetime) -> Subscription:
@@ -79,6 +82,16 @@ def end_subscription(resource_id: uuid.UUID, now: datetime) -> None:
         if subscription is not None:
             subscription.end_at = _end_of(subscription, now)
             subscription.save(update_fields=["end_at"])
+
+
+def rename_resource(resource_id: uuid.UUID, name: str) -> None:
+    """What invoices that are still to be made call the resource."""
+    Subscription.objects.filter(resource_id=resource_id, end_at=None).update(resource_name=name)
+
+
+def rename_customer(customer_id: uuid.UUID, *, email: str, name: str) -> None:
+    """To whom invoices that are still to be made are addressed; of no customer it is no error."""
+    Customer.objects.filter(id=customer_id).update(email=email, name=name)
 
 
 def find_customer_id(resource_id: uuid.UUID) -> uuid.UUID | None:

@@ -1,14 +1,11 @@
 """Celery tasks of billing. Each is safe to run twice and in parallel."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from celery import shared_task
 from django.conf import settings
-from django.db import connection
 from django.utils import timezone
 
 from billing import budgets, invoices, notifications, partitions, reconciliation
+from billing.advisory_locks import alone
 from billing.exports import delivery
 
 
@@ -21,7 +18,7 @@ def check_budgets() -> None:
 @shared_task(name="billing.deliver_notifications")
 def deliver_notifications() -> None:
     """Every 5 s: send what is to be told."""
-    with _alone("billing.deliver_notifications") as is_alone:
+    with alone("billing.deliver_notifications") as is_alone:
         if is_alone:
             notifications.deliver_notifications(timezone.now)
 
@@ -29,7 +26,7 @@ def deliver_notifications() -> None:
 @shared_task(name="billing.deliver_exports")
 def deliver_exports() -> None:
     """Every 10 s: send rows of the ledger to where they are exported."""
-    with _alone("billing.deliver_exports") as is_alone:
+    with alone("billing.deliver_exports") as is_alone:
         if is_alone:
             delivery.deliver_exports(timezone.now)
 
@@ -38,7 +35,7 @@ def deliver_exports() -> None:
 def keep_partitions() -> None:
     """Every hour, most often for nothing: the ledger's next months, and what is old enough."""
     now = timezone.now()
-    with _alone("billing.keep_partitions") as is_alone:
+    with alone("billing.keep_partitions") as is_alone:
         if is_alone:
             partitions.make_partitions(now)
             partitions.drop_partitions(now, settings.LEDGER_RETENTION_MONTHS)
@@ -61,18 +58,3 @@ def reconcile_ledger() -> None:
 def close_invoices() -> None:
     """Every 15 minutes, most often for nothing: the invoices of the months that are over."""
     invoices.close_due(invoices.read_clock())
-
-
-@contextmanager
-def _alone(name: str) -> Iterator[bool]:
-    """Whether no other run is at it; then none begins until the block ends. Receivers that hang
-    take one of the workers' threads so, and not all of them."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [name])
-        (is_alone,) = cursor.fetchone()
-    try:
-        yield is_alone
-    finally:
-        if is_alone:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", [name])

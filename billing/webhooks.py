@@ -1,8 +1,8 @@
-"""Webhooks: a signed POST to an address that a customer chose, and never into our own network.
+"""Webhooks: a POST to an address that a customer chose, and never into our own network.
 
-Signed as Standard Webhooks 1.0.0 has it (https://www.standardwebhooks.com). The host's name is
-resolved here, and the connection goes to an address that was checked: what the name resolves to a
-moment later changes nothing.
+The host's name is resolved here, and the connection goes to an address that was checked: what the
+name resolves to a moment later changes nothing. Those of budgets are signed as Standard Webhooks
+1.0.0 has it (https://www.standardwebhooks.com), those of apps as Heroku does.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import secrets
 import socket
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from ipaddress import ip_address, ip_network
@@ -53,8 +53,30 @@ class InvalidSecret(Exception):
 class WebhookFailed(Exception):
     """The message says why: for the customer, so it holds nothing that the other side wrote."""
 
+    status: int | None = None  # of the answer, if there was one
 
-class WebhookGone(WebhookFailed):
+
+class NoAnswer(WebhookFailed):
+    """Not in time, or not a whole one."""
+
+
+class UnknownHost(WebhookFailed):
+    """No name server knows the host."""
+
+
+class PrivateAddress(WebhookFailed):
+    """The host is in a private network, and WEBHOOK_ALLOW_PRIVATE is not set."""
+
+
+class NotAccepted(WebhookFailed):
+    """The answer was another than 2xx."""
+
+    def __init__(self, status: int, message: str = "") -> None:
+        super().__init__(message or f"answered {status}, not 2xx")
+        self.status = status
+
+
+class WebhookGone(NotAccepted):
     """The other side answered 410: it wants no more of them."""
 
 
@@ -87,22 +109,8 @@ def check_url(url: str) -> None:
         raise InvalidURL(f"must have a port up to {PORTS[-1]}, or none")
 
 
-async def post(url: str, secret: str, *, message_id: str, body: str, now: datetime) -> None:
-    """Deliver once, within TIMEOUT_S in all; only a 2xx counts. Raises WebhookFailed."""
-    try:
-        async with asyncio.timeout(TIMEOUT_S):
-            status = await _post(httpx.URL(url), body, _sign(secret, message_id, body, now))
-    except TimeoutError as error:
-        raise WebhookFailed(f"no answer within {TIMEOUT_S:.0f} s") from error
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
-        raise WebhookFailed(f"no answer: {type(error).__name__}") from error
-    if status == 410:
-        raise WebhookGone("answered 410: it wants no more")
-    if not 200 <= status < 300:
-        raise WebhookFailed(f"answered {status}, not 2xx")
-
-
-def _sign(secret: str, message_id: str, body: str, now: datetime) -> dict[str, str]:
+def sign(secret: str, message_id: str, body: str, now: datetime) -> dict[str, str]:
+    """The headers of Standard Webhooks."""
     at = now.astimezone(UTC)
     return {
         "webhook-id": message_id,
@@ -111,14 +119,30 @@ def _sign(secret: str, message_id: str, body: str, now: datetime) -> dict[str, s
     }
 
 
-async def _post(url: httpx.URL, body: str, signature: dict[str, str]) -> int:
+async def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
+    """Deliver JSON once, within TIMEOUT_S in all; the status of the answer, which is 2xx.
+    Raises WebhookFailed."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            status = await _post(httpx.URL(url), headers, body)
+    except TimeoutError as error:
+        raise NoAnswer(f"no answer within {TIMEOUT_S:.0f} s") from error
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+        raise NoAnswer(f"no answer: {type(error).__name__}") from error
+    if status == 410:
+        raise WebhookGone(status, "answered 410: it wants no more")
+    if not 200 <= status < 300:
+        raise NotAccepted(status)
+    return status
+
+
+async def _post(url: httpx.URL, headers: Mapping[str, str], body: bytes) -> int:
     """The status of the answer; its body is not read."""
     host = url.raw_host.decode("ascii")
-    headers = {
+    own_headers = {
         "host": url.netloc.decode("ascii"),
         "content-type": "application/json",
         "user-agent": "Annex",
-        **signature,
     }
     # A proxy would resolve the name once more.
     async with httpx.AsyncClient(
@@ -127,8 +151,8 @@ async def _post(url: httpx.URL, body: str, signature: dict[str, str]) -> int:
         request = client.build_request(
             "POST",
             url.copy_with(host=await _resolve(host, url)),
-            content=body.encode(),
-            headers=headers,
+            content=body,
+            headers={**headers, **own_headers},
             extensions={"sni_hostname": host},
         )
         response = await client.send(request, stream=True)
@@ -137,15 +161,15 @@ async def _post(url: httpx.URL, body: str, signature: dict[str, str]) -> int:
 
 
 async def _resolve(host: str, url: httpx.URL) -> str:
-    """An address of the host that may be called. Raises WebhookFailed."""
+    """An address of the host that may be called. Raises UnknownHost, PrivateAddress."""
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise WebhookFailed("its host's name is not known") from error
+        raise UnknownHost("its host's name is not known") from error
     addresses = [str(address[0]) for *_, address in found]
     if not settings.WEBHOOK_ALLOW_PRIVATE and not all(map(is_public, addresses)):
-        raise WebhookFailed("its host is in a private network, which is not allowed here")
+        raise PrivateAddress("its host is in a private network, which is not allowed here")
     return _preferred(addresses)
 
 

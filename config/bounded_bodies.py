@@ -2,6 +2,7 @@
 
 from collections.abc import MutableMapping
 from typing import Any
+from uuid import uuid4
 
 from inference.http import ASGIApplication, Receive, Scope, Send, find_header, json_response
 
@@ -18,7 +19,8 @@ class BoundedBodies:
         if declared is not None and declared.isdigit() and int(declared) > self._max_bytes:
             message = f"The body must have at most {self._max_bytes} bytes."
             content = {"id": "request_entity_too_large", "message": message}
-            await json_response(content, status=413, headers={"connection": "close"}).send(send)
+            headers = {"connection": "close", "request-id": str(uuid4())}
+            await json_response(content, status=413, headers=headers).send(send)
             return
         size = 0
 

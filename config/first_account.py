@@ -3,28 +3,36 @@
 from itertools import chain, count
 
 from django.contrib.auth import get_user_model
+from django.utils import timezone
 
 from addon.platform.accounts import create_account, find_account
-from addon.platform.authorizations import create_authorization
-from addon.platform.models import Account, App, Authorization
+from addon.platform.authorizations import create_authorization, digest, find_authorization
+from addon.platform.models import Account, AddonService, App, Authorization
 
 OPERATOR = "operator"
 
 
-def find_api_key(account: Account) -> str | None:
-    """The account's oldest API key that is good for ever, so the same each time."""
-    live = Authorization.objects.filter(account=account, revoked_at=None, expires_at=None)
-    oldest = live.order_by("created_at").first()
-    return None if oldest is None else oldest.access_token
+def check_encryption_keys() -> None:
+    """Raises InvalidToken when they are not those that the database was written with."""
+    list(AddonService.objects.all())  # reading a row decrypts it
 
 
-def ensure_account(email: str) -> str:
-    """The API key of the account `email`, both made if they are not there; the same each time.
+def ensure_account(email: str, api_key: str) -> str:
+    """An API key of the account `email`, both made if they are not there.
 
-    Raises InvalidEmail, and InvalidToken if the stored key cannot be decrypted.
+    It is `api_key`, unless that was revoked or is another account's: then it is a new one. Raises
+    InvalidEmail.
     """
     account = find_account(email) or create_account(email)
-    return find_api_key(account) or create_authorization(account, "make up").access_token
+    if owns_key(account, api_key):
+        return api_key
+    is_used = Authorization.objects.filter(token_digest=digest(api_key)).exists()
+    return create_authorization(account, "make up", None if is_used else api_key).token
+
+
+def owns_key(account: Account, api_key: str) -> bool:
+    found = find_authorization(api_key, timezone.now())
+    return found is not None and found.account_id == account.id
 
 
 def ensure_operator(password: str) -> bool:

@@ -45,6 +45,12 @@ MODEL_CATALOGUE: Path = env.path("MODEL_CATALOGUE", BASE_DIR / "inference" / "ca
 MODELS_DIR: Path = env.path("MODELS_DIR", VAR_DIR / "models")
 
 ACCOUNT_EMAIL: str = env.str("ACCOUNT_EMAIL", "dev@example.com")
+ACCOUNT_API_KEY: str = env.str("ACCOUNT_API_KEY", "")
+
+# How many requests to the Platform API an account may make, at once and in each hour
+PLATFORM_REQUESTS_PER_HOUR: int = env.int(
+    "PLATFORM_REQUESTS_PER_HOUR", 4_500, validate=validate.Range(min=1)
+)
 
 # The embeddings request path
 REQUEST_TIMEOUT_S: float = env.float("REQUEST_TIMEOUT_S", 25.0)
@@ -80,6 +86,8 @@ METRICS_KEY: str = env.str("METRICS_KEY", "")
 WORKER_MEMORY_MB: int = env.int("WORKER_MEMORY_MB", 8_192)
 
 DEBUG: bool = env.bool("DEBUG", False)
+# How many proxies stand before a web process; each adds to X-Forwarded-For who called it.
+TRUSTED_PROXIES: int = env.int("TRUSTED_PROXIES", int(_SERVED_OVER_TLS))
 ALLOWED_HOSTS: list[str] = env.list(
     "ALLOWED_HOSTS", [urlsplit(PUBLIC_URL).hostname or "localhost", "localhost", "127.0.0.1"]
 )
@@ -93,6 +101,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular_sidecar",  # Swagger UI, as static files
     "config.django_app.ConfigConfig",
     "billing.django_app.BillingConfig",
     "addon.provider.django_app.ProviderConfig",
@@ -101,14 +110,17 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "addon.platform.request_ids.RequestIds",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # The last, for it is synchronous: what stands before it is then called as functions are. Behind
+    # it each would cost two changes of thread a request.
+    "whitenoise.middleware.WhiteNoiseMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -134,7 +146,7 @@ DATABASES = {"default": dj_database_url.parse(env.str("DATABASE_URL"), conn_heal
 # thread. A pool also bounds how many connections a process may open.
 DATABASES["default"]["OPTIONS"] = {
     **DATABASES["default"].get("OPTIONS", {}),
-    "pool": {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 5.0},
+    "pool": {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 20.0},
 }
 REDIS_URL: str = env.str("REDIS_URL")
 
@@ -156,6 +168,21 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(
     (VAR_DIR if VAR_DIR.is_dir() else Path(gettempdir())) / "celerybeat-schedule"
 )
 CELERY_BEAT_SCHEDULE = {
+    "addon.platform.deliver_webhooks": {
+        "task": "addon.platform.deliver_webhooks",
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
+    },
+    "addon.platform.revive_webhooks": {
+        "task": "addon.platform.revive_webhooks",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
+    },
+    "addon.platform.prune_webhooks": {
+        "task": "addon.platform.prune_webhooks",
+        "schedule": 3_600.0,
+        "options": {"expires": 3_600.0},
+    },
     "addon.platform.reconcile": {
         "task": "addon.platform.reconcile",
         "schedule": 15.0,
@@ -214,6 +241,24 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "UNAUTHENTICATED_USER": None,
 }
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Annex Platform API",
+    "DESCRIPTION": "Heroku's Platform API, as far as Annex has it, and what Annex adds.",
+    "VERSION": "3",
+    "OAS_VERSION": "3.1.0",
+    "SERVERS": [{"url": PUBLIC_URL}],
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "An access token: `heroku auth:token` prints one.",
+            }
+        }
+    },
+    "GET_MOCK_REQUEST": "addon.platform.schema.openapi.no_request",
+    "POSTPROCESSING_HOOKS": ["addon.platform.schema.openapi.add_components"],
+}
 
 # With an https:// PUBLIC_URL, cookies and redirects insist on TLS; terminated by a proxy that sets
 # X-Forwarded-Proto, as Heroku's router does.
@@ -242,8 +287,15 @@ LOG_LEVEL: str = env.str("LOG_LEVEL", "INFO")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request_mark": {"()": "addon.platform.request_ids.RequestMark"}},
+    "formatters": {"line": {"format": "%(levelname)s %(name)s %(request_mark)s%(message)s"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["request_mark"],
+        }
+    },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "httpx": {"level": "WARNING"},

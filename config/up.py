@@ -24,9 +24,9 @@ from types import FrameType
 from typing import NoReturn
 
 from config import var_environment
-from config.embedded_servers import EmbeddedServerFailed, EmbeddedServers
+from config.embedded_servers import EmbeddedServerFailed, EmbeddedServers, free_port
 from config.guard import Guard
-from config.heroku_env import as_exports, heroku_env
+from config.heroku_env import as_shell_line, heroku_env
 from config.processes import Processes, read_procfile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,7 +76,7 @@ class Place:
 def main() -> int:
     try:
         _raise_on_stop_signals()
-        _run(_find_place(os.environ))
+        _run(find_place(os.environ))
     except Stopped:
         _say("Annex has stopped.")
         return 0
@@ -118,6 +118,8 @@ def _serve(place: Place) -> NoReturn:
         _step(5, "web, worker, gpu and beat")
         for name in ("web", "worker", "beat"):
             _start(processes, name)
+        # Not in the Procfile: only a user of this machine's CLI has a use for it.
+        processes.start("proxy", "python -m config.cli_proxy", os.environ, ROOT)
         _step(6, "Waiting for the web process and the model")
         _wait_until_ready(place, processes, servers)
         _write_environment(place, secrets, account)
@@ -141,7 +143,7 @@ def _stop(processes: Processes, servers: EmbeddedServers, guard: Guard) -> None:
     guard.release()  # not if stopping failed: then the guard has to do it
 
 
-def _find_place(environ: Mapping[str, str]) -> Place:
+def find_place(environ: Mapping[str, str]) -> Place:
     port = environ.get("PORT") or "5000"
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise CannotStart(f"PORT must be a number from 1 to 65535, not {port!r}.")
@@ -222,6 +224,7 @@ def _export(place: Place, secrets: Mapping[str, str], servers: EmbeddedServers) 
     os.environ["VAR_DIR"] = str(place.var)
     os.environ["PORT"] = str(place.port)
     os.environ["HOST"] = place.host
+    os.environ["CLI_PROXY_PORT"] = str(free_port())
     os.environ["DATABASE_URL"] = servers.addresses.database_url
     os.environ["REDIS_URL"] = servers.addresses.redis_url
     os.environ["PYTHONUNBUFFERED"] = "1"  # or a process that dies takes its last lines with it
@@ -275,9 +278,10 @@ def _fill_database(email: str) -> FirstAccount:
     call_command("sync_catalogue", verbosity=0)
     _step(4, f"First account ({email}) and operator")
     try:
+        first_account.check_encryption_keys()
         password = os.environ["OPERATOR_PASSWORD"]
         is_current = first_account.ensure_operator(password)
-        api_key = first_account.ensure_account(email)
+        api_key = first_account.ensure_account(email, os.environ["ACCOUNT_API_KEY"])
         app_name = first_account.free_app_name("shop")
     except InvalidEmail as error:
         raise CannotStart(f"ACCOUNT_EMAIL: {error}.") from None
@@ -351,7 +355,7 @@ def _require_alive(processes: Processes, servers: EmbeddedServers) -> None:
 
 def _write_environment(place: Place, secrets: Mapping[str, str], account: FirstAccount) -> None:
     """Leave what `./manage.py` in a second terminal and `make demo` need."""
-    addresses = ("DATABASE_URL", "REDIS_URL", "PORT", "PUBLIC_URL")
+    addresses = ("DATABASE_URL", "REDIS_URL", "PORT", "PUBLIC_URL", "CLI_PROXY_PORT")
     # From the environment: what the user has set is what the database is written with.
     values = {name: os.environ[name] for name in (*secrets, *addresses) if name in os.environ}
     values.update(
@@ -369,7 +373,7 @@ Annex is ready at {place.url} (Ctrl-C stops it).
 Operator: {place.url}/admin/ as `operator`, {account.operator_password}
 Paste into a second terminal, where the Heroku CLI is (npm install --global heroku):
 
-{as_exports(heroku_env(place.url, account.api_key))}
+{as_shell_line(heroku_env(place.url, account.api_key), place.var)}
 heroku apps:create {app} && heroku addons:create {plan} -a {app} --as EMBEDDING
 curl $(heroku config:get EMBEDDING_URL -a {app})/v1/embeddings -H "Authorization: Bearer \
 $(heroku config:get EMBEDDING_KEY -a {app})" -d '{{"model":"all-minilm-l6-v2","input":"Hello"}}'

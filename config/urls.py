@@ -1,4 +1,4 @@
-"""The URL root: the admin, the Partner API under /heroku/, the Platform API at the top.
+"""The URL root: the admin, the Partner API under /heroku/, pages and the Platform API at the top.
 
 The inference routes are not here: config.asgi serves them before Django sees them.
 """
@@ -18,8 +18,10 @@ urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),  # APPEND_SLASH is off for the APIs
     path("admin/", admin.site.urls),
     path("heroku/", include("addon.provider.urls")),
+    path("", include("addon.platform.page_urls")),
     path("", include("addon.platform.urls")),
 ]
 
+handler400 = "addon.platform.errors.json_bad_request"
 handler404 = "addon.platform.errors.json_not_found"
 handler500 = "addon.platform.errors.json_server_error"

@@ -8,6 +8,7 @@ set in the environment always wins.
 import base64
 import os
 import secrets
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from errno import EINVAL
 from pathlib import Path
@@ -25,6 +26,7 @@ SECRETS: Mapping[str, Callable[[], str]] = {
     "PROVIDER_PASSWORD": lambda: secrets.token_urlsafe(32),
     "INVOICE_SIGNING_KEY": lambda: secrets.token_urlsafe(32),
     "OPERATOR_PASSWORD": lambda: secrets.token_urlsafe(12),
+    "ACCOUNT_API_KEY": lambda: f"HRKU-{uuid.uuid4()}",
 }
 
 

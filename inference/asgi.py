@@ -21,6 +21,7 @@ from billing.rate_limits import LimiterUnavailable
 from billing.spend import LedgerSpend, spend_in_ledger
 from inference.catalogue import installed_models
 from inference.database import run_in_database_thread
+from inference.dialects import openai
 from inference.dispatch import Dispatcher
 from inference.errors import describe
 from inference.failures import Failure
@@ -144,6 +145,8 @@ class InferenceApplication:
             elif failure.status > 500:
                 cause = error.__cause__ or error
                 logger.warning("request %s refused: %s (%r)", request_id, error, cause)
+            if dialect is openai.DIALECT and openai.is_from_plugin(scope):
+                dialect = openai.PLUGIN_DIALECT
             return dialect.render_failure(
                 await self._with_standing(failure, asked), str(request_id)
             )

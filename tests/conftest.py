@@ -48,6 +48,7 @@ FORGOTTEN = [
     "REQUEST_TIMEOUT_S",
     "REQUEST_BODY_MAX_BYTES",
     "KEY_CACHE_S",
+    "PLATFORM_REQUESTS_PER_HOUR",
     "LIMITS_SHADOW",
     "LIMITS_PROCESSES",
     "LIMITS_LOCAL_SHARE_S",
@@ -63,6 +64,7 @@ FORGOTTEN = [
     "EXPORT_STRIPE_KEY",
     "EXPORT_STRIPE_EVENT_NAME",
     "METRICS_KEY",
+    "TRUSTED_PROXIES",
 ]
 
 # How long an example takes says more of what else the machine does than of the code.

@@ -1,13 +1,15 @@
 """Add-ons: found, listed, resolved from whatever a user may call one."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from django.db.models import F, Q, QuerySet
 
+from addon.config_names import config_var_name
 from addon.json_api import find_uuid, is_storable
 from addon.lifecycle import State
+from addon.platform.access import Permission, require, visible_to
 from addon.platform.heroku_apps import get_app
 from addon.platform.models import Account, Addon, App, Attachment, AttachmentState, ConfigVar
 
@@ -21,31 +23,71 @@ class AddonNotReady(Exception):
     """The add-on is not in a state in which this can be done."""
 
 
+class MultipleMatches(Exception):
+    """What the user calls an add-on may mean several; the text names them."""
+
+    def __init__(self, found: Iterable[Addon]) -> None:
+        names = ", ".join(addon.name for addon in found)
+        super().__init__(f"Ambiguous identifier; multiple matching add-ons found: {names}.")
+
+
 def list_addons(account: Account) -> QuerySet[Addon]:
-    """The account's add-ons; one that is deprovisioned does not exist any more."""
-    mine = Addon.objects.filter(app__owner=account).exclude(state=State.DEPROVISIONED)
-    return mine.select_related("app", "service", "plan").order_by("created_at", "id")
+    """The add-ons of all apps that `account` may see; a deprovisioned one does not exist."""
+    return _live().filter(visible_to(account, "app__"))
 
 
 def list_app_addons(app: App) -> QuerySet[Addon]:
-    """The add-ons that `app` owns, not those that it merely has attached."""
-    return list_addons(app.owner).filter(app=app)
+    """The add-ons that `app` owns, and those of other apps that are attached to it."""
+    return _live().filter(Q(app=app) | _is_attached(Q(app=app)))
+
+
+def _live() -> QuerySet[Addon]:
+    addons = Addon.objects.filter(failed_at=None).exclude(state=State.DEPROVISIONED)
+    return addons.select_related("app", "service", "plan").order_by("created_at", "id")
 
 
 def get_addon(account: Account, identity: str) -> Addon:
-    """By id or name. Another account's add-on is not found. Raises AddonNotFound."""
-    return _get(list_addons(account), identity)
+    """By id, name, `app::ALIAS`, or an attachment's name or id.
+
+    Raises AddonNotFound, AppNotFound, MultipleMatches.
+    """
+    return _only(_find(account, identity, None) or _find_failed(account, identity))
 
 
-def get_app_addon(app: App, identity: str) -> Addon:
-    return _get(list_app_addons(app), identity)
+def get_app_addon(account: Account, app: App, identity: str) -> Addon:
+    """Likewise, of those that `app` owns or has attached."""
+    found = _find(account, identity, app)
+    here = set(list_app_addons(app).values_list("id", flat=True))
+    return _only(
+        [addon for addon in found if addon.id in here]
+        or [addon for addon in _find_failed(account, identity) if addon.app_id == app.id]
+    )
 
 
-def _get(addons: QuerySet[Addon], identity: str) -> Addon:
-    addon = _by_identity(addons, identity).first()
-    if addon is None:
-        raise AddonNotFound
+def _find_failed(account: Account, identity: str) -> list[Addon]:
+    """The newest that was never provisioned: whoever waits for it is to see what became of it."""
+    failed = Addon.objects.filter(visible_to(account, "app__")).exclude(failed_at=None)
+    related = failed.select_related("app", "service", "plan").order_by("-failed_at")
+    return list(_by_identity(related, identity)[:1])
+
+
+def get_own_addon(account: Account, app: App, identity: str) -> Addon:
+    """Likewise, of those that `app` owns, to be changed or destroyed.
+
+    Raises AddonNotFound, MultipleMatches, and Forbidden without the permission to.
+    """
+    found = _find(account, identity, app)
+    addon = _only([addon for addon in found if addon.app_id == app.id])
+    require(addon.app, account, Permission.OPERATE)
     return addon
+
+
+def _only(found: Sequence[Addon]) -> Addon:
+    if not found:
+        raise AddonNotFound
+    if len(found) > 1:
+        raise MultipleMatches(found)
+    return found[0]
 
 
 def _by_identity(addons: QuerySet[Addon], identity: str) -> QuerySet[Addon]:
@@ -56,35 +98,59 @@ def _by_identity(addons: QuerySet[Addon], identity: str) -> QuerySet[Addon]:
 
 
 def resolve_addons(account: Account, identity: str, app_identity: str | None) -> list[Addon]:
-    """The add-ons that `identity` may mean, at least one; several for a service slug.
+    """The add-ons that `identity` may mean, at least one; several for a service's name, or for an
+    attachment's name without an app.
 
-    In this order: the id or name of an add-on, the id of an attachment, `app::ALIAS`, and with an
-    app an attachment's name and a service's name. Raises AddonNotFound, AppNotFound.
+    In this order: the id or name of an add-on, the id of an attachment, `app::ALIAS` or an
+    attachment's name, and with an app a service's name. An add-on that is attached to an app that
+    `account` may see is found as well. Raises AddonNotFound, AppNotFound.
     """
+    app = get_app(account, app_identity) if app_identity else None
+    found = _find(account, identity, app)
+    if not found and app is not None and is_storable(identity):
+        found = list(list_app_addons(app).filter(service__name=identity))
+    if not found:
+        raise AddonNotFound
+    return found
+
+
+def _find(account: Account, identity: str, app: App | None) -> list[Addon]:
+    """Of the first meaning of `identity` that there is; perhaps none. Raises AppNotFound."""
     if "::" in identity:
         app_identity, _, identity = identity.partition("::")
-    app = get_app(account, app_identity) if app_identity else None
-    addons = list_addons(account)
-    for meaning in _meanings(addons, identity, app):
-        found = list(meaning)
-        if found:
+        app = get_app(account, app_identity)
+    addons = _live().filter(
+        visible_to(account, "app__") | _is_attached(visible_to(account, "app__"))
+    )
+    for meaning in _meanings(account, addons, identity, app):
+        if found := list(meaning):
             return found
-    raise AddonNotFound
+    return []
 
 
-def _meanings(addons: QuerySet[Addon], identity: str, app: App | None) -> Iterable[QuerySet[Addon]]:
+def _meanings(
+    account: Account, addons: QuerySet[Addon], identity: str, app: App | None
+) -> Iterable[QuerySet[Addon]]:
     yield _by_identity(addons, identity)
     attachment_id = find_uuid(identity)
     if attachment_id is not None:
         yield addons.filter(_is_attached(Q(id=attachment_id)))
-    elif app is not None and is_storable(identity):
-        yield addons.filter(_is_attached(Q(app=app, name=identity.upper())))
-        yield addons.filter(Q(app=app) | _is_attached(Q(app=app)), service__name=identity)
+    elif is_storable(identity):
+        on = visible_to(account, "app__") if app is None else Q(app=app)
+        yield addons.filter(_is_attached(on & Q(name=identity.upper())))
 
 
 def _is_attached(which: Q) -> Q:
     visible = Attachment.objects.exclude(state=AttachmentState.DETACHING)
     return Q(id__in=visible.filter(which).values("addon_id"))
+
+
+def visible_apps(account: Account, addons: Iterable[Addon]) -> set[UUID]:
+    """Which of the apps that own `addons` may be seen; others have them attached only."""
+    owners = {addon.app_id: addon.app.owner_id for addon in addons}
+    if all(owner_id == account.id for owner_id in owners.values()):
+        return set(owners)
+    return set(App.objects.filter(visible_to(account), id__in=owners).values_list("id", flat=True))
 
 
 def config_var_names(addons: Iterable[Addon]) -> dict[UUID, list[str]]:
@@ -96,6 +162,32 @@ def config_var_names(addons: Iterable[Addon]) -> dict[UUID, list[str]]:
     for addon_id, name in vars_on_owner.order_by("name").values_list("attachment__addon", "name"):
         names[addon_id].append(name)
     return names
+
+
+def attached_var_names(
+    account: Account, attachments: Iterable[Attachment]
+) -> dict[UUID, list[str]]:
+    """By attachment, the config vars that it gives its app; none of an app that one may not see."""
+    names: dict[UUID, list[str]] = {attachment.id: [] for attachment in attachments}
+    shown = ConfigVar.objects.filter(visible_to(account, "app__"), attachment__in=names)
+    for attachment_id, name in shown.order_by("name").values_list("attachment", "name"):
+        names[attachment_id].append(name)
+    return names
+
+
+def config_of(addon: Addon) -> dict[str, str]:
+    """What its oldest attachment gave the app that owns it, by the names of the manifest."""
+    on_owner = addon.attachments.filter(app_id=addon.app_id, state=AttachmentState.ATTACHED)
+    attachment = on_owner.order_by("created_at", "id").first()
+    if attachment is None:
+        return {}
+    values = {var.name: var.value for var in attachment.config_vars.all()}
+    service = addon.service
+    names = {
+        name: config_var_name(attachment.name, service.config_vars_prefix, name)
+        for name in service.config_vars
+    }
+    return {name: values[var] for name, var in names.items() if var in values}
 
 
 def resource_config(addon: Addon) -> dict[str, str]:

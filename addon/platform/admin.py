@@ -14,8 +14,15 @@ from addon.platform.models import (
     App,
     Attachment,
     Authorization,
+    Collaborator,
     ConfigVar,
+    Notification,
     Release,
+    Team,
+    TeamMember,
+    Webhook,
+    WebhookDelivery,
+    WebhookEvent,
 )
 from billing.read_only_admin import ReadOnly
 
@@ -25,6 +32,7 @@ class AccountAdmin(admin.ModelAdmin[Account]):
     list_display = ["email", "name", "created_at", "last_login"]
     list_filter = ["created_at"]
     search_fields = ["email", "name"]
+    exclude = ["password"]  # `manage.py set_password` hashes one
     readonly_fields = ["created_at", "last_login"]
     ordering = ["email"]
 
@@ -35,20 +43,49 @@ class AccountAdmin(admin.ModelAdmin[Account]):
         return False  # it owns apps, and releases name it
 
 
+@admin.register(Team)
+class TeamAdmin(ReadOnly, admin.ModelAdmin[Team]):
+    """Managed by its admins, with the CLI; made by `manage.py create_team`, too."""
+
+    list_display = ["name", "account", "created_at"]
+    list_filter = ["created_at"]
+    list_select_related = ["account"]
+    ordering = ["name"]
+    search_fields = ["id", "name"]
+
+
+@admin.register(TeamMember)
+class TeamMemberAdmin(ReadOnly, admin.ModelAdmin[TeamMember]):
+    list_display = ["account", "team", "role", "created_at"]
+    list_filter = ["role"]
+    list_select_related = ["account", "team"]
+    ordering = ["team__name", "created_at"]
+    search_fields = ["team__name", "account__email"]
+
+
 @admin.register(Authorization)
 class AuthorizationAdmin(admin.ModelAdmin[Authorization]):
     """To be revoked or to expire by hand; made by `authorizations.create_authorization` only."""
 
-    list_display = ["description", "account", "created_at", "expires_at", "revoked_at"]
+    list_display = ["description", "account", "scope", "created_at", "expires_at", "revoked_at"]
     list_filter = [("revoked_at", admin.EmptyFieldListFilter)]
     list_select_related = ["account"]
     ordering = ["-created_at"]
     search_fields = ["description", "account__email"]
-    exclude = ["access_token", "token_digest"]
-    readonly_fields = ["account"]
+    exclude = ["token_digest"]
+    readonly_fields = ["account", "scope", "token_hint"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+
+@admin.register(Notification)
+class NotificationAdmin(ReadOnly, admin.ModelAdmin[Notification]):
+    list_display = ["title", "account", "app", "is_read", "created_at"]
+    list_filter = ["is_read"]
+    list_select_related = ["account", "app"]
+    ordering = ["-created_at"]
+    search_fields = ["title", "account__email"]
 
 
 @admin.register(App)
@@ -58,6 +95,15 @@ class AppAdmin(ReadOnly, admin.ModelAdmin[App]):
     list_select_related = ["owner"]
     ordering = ["name"]
     search_fields = ["id", "name", "owner__email"]
+
+
+@admin.register(Collaborator)
+class CollaboratorAdmin(ReadOnly, admin.ModelAdmin[Collaborator]):
+    list_display = ["account", "app", "permissions", "created_at"]
+    list_filter = ["created_at"]
+    list_select_related = ["account", "app"]
+    ordering = ["app__name", "created_at"]
+    search_fields = ["app__name", "account__email"]
 
 
 @admin.register(Release)
@@ -107,3 +153,31 @@ class AttachmentAdmin(ReadOnly, admin.ModelAdmin[Attachment]):
     list_select_related = ["app", "addon"]
     ordering = ["-created_at"]
     search_fields = ["id", "name", "app__name", "addon__name"]
+
+
+@admin.register(Webhook)
+class WebhookAdmin(ReadOnly, admin.ModelAdmin[Webhook]):
+    list_display = ["url", "app", "include", "level", "next_attempt_at", "created_at"]
+    list_filter = ["level", "created_at"]
+    list_select_related = ["app"]
+    ordering = ["-created_at"]
+    search_fields = ["id", "url", "app__name"]
+    exclude = ["secret", "authorization"]
+
+
+@admin.register(WebhookEvent)
+class WebhookEventAdmin(ReadOnly, admin.ModelAdmin[WebhookEvent]):
+    list_display = ["include", "action", "app", "created_at"]
+    list_filter = ["include", "action"]
+    list_select_related = ["app"]
+    ordering = ["-created_at"]
+    search_fields = ["id", "app__name"]
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin[WebhookDelivery]):
+    list_display = ["event", "webhook", "status", "attempts", "next_attempt_at", "created_at"]
+    list_filter = ["status", "event__include"]
+    list_select_related = ["event", "webhook"]
+    ordering = ["-created_at"]
+    search_fields = ["id", "webhook__url", "webhook__app__name"]

@@ -1,12 +1,13 @@
 """Which name an attachment gets, and what it would overwrite there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID, uuid4
 
 from addon.config_names import config_var_name, default_alias, parse_alias
-from addon.platform.config_vars import ConfigVarOwned, attachments_under_way, var_names
-from addon.platform.models import Addon, App, Attachment, AttachmentState, ConfigVar
+from addon.platform.config_vars import ConfigVarOwned, var_names
+from addon.platform.models import Addon, App, Attachment, AttachmentState
 from addon.platform.retries import wait_after
 
 
@@ -36,10 +37,14 @@ class ConfirmationRequired(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """What the user asks for: a name or none, and perhaps the confirmation of an overwrite."""
+    """What the user asks for: a name or none, and perhaps the confirmation of an overwrite.
+
+    `id` is the same when a request is repeated; None where that is told otherwise.
+    """
 
     alias: str | None
     confirm: str | None
+    id: UUID | None = None
 
 
 def reserve(app: App, addon: Addon, wish: Wish, action: str, now: datetime) -> Attachment:
@@ -49,10 +54,12 @@ def reserve(app: App, addon: Addon, wish: Wish, action: str, now: datetime) -> A
     holds the lock of `app`. `action` starts the sentence about an overwrite.
     Raises InvalidAlias, AliasTaken, ConfigVarOwned, ConfirmationRequired.
     """
+    held = _read_held(app)
     attachment = Attachment(
+        id=_free_id(wish),
         addon=addon,
         app=app,
-        name=parse_alias(wish.alias) if wish.alias is not None else _default(app, addon),
+        name=_default(addon, held) if wish.alias is None else parse_alias(wish.alias),
         state=AttachmentState.ATTACHING,
         attempts=1,
         next_attempt_at=now + wait_after(1),
@@ -60,11 +67,11 @@ def reserve(app: App, addon: Addon, wish: Wish, action: str, now: datetime) -> A
         updated_at=now,
     )
     names = var_names(attachment)
-    _refuse_names_under_way(attachment, names)
-    overwritten = find_attached(app, attachment.name)
+    _refuse_names_under_way(attachment, names, held)
+    overwritten = held.find_attached(attachment.name)
     if overwritten is not None and overwritten.addon_id == addon.id:
         raise AliasTaken(f"{addon.name} is already attached to {app.name} as {attachment.name}")
-    user_vars = _user_vars(app, names, overwritten)
+    user_vars = _user_vars(names, overwritten, held)
     if overwritten is not None or user_vars:
         if overwritten is not None and is_last(overwritten):
             raise AliasTaken(
@@ -73,28 +80,55 @@ def reserve(app: App, addon: Addon, wish: Wish, action: str, now: datetime) -> A
             )
         if wish.confirm not in {app.name, str(app.id)}:
             raise ConfirmationRequired(app, _overwrites(action, overwritten, user_vars))
-    attachment.save()
+    attachment.save(force_insert=True)
     return attachment
 
 
-def _default(app: App, addon: Addon) -> str:
-    service = addon.service
-    taken_vars = set(app.config_vars.values_list("name", flat=True))
-    taken = set(
-        app.attachments.exclude(state=AttachmentState.DETACHING).values_list("name", flat=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Held:
+    """What an app has already: attachments that are attached or attaching, and for the name of each
+    config var the attachment that owns it, None for the user."""
+
+    attachments: Sequence[Attachment]
+    owners: Mapping[str, UUID | None]
+
+    def find_attached(self, name: str) -> Attachment | None:
+        attached = (row for row in self.attachments if row.state == AttachmentState.ATTACHED)
+        return next((row for row in attached if row.name == name), None)
+
+
+def _read_held(app: App) -> _Held:
+    current = app.attachments.exclude(state=AttachmentState.DETACHING)
+    return _Held(
+        attachments=list(current.select_related("addon__app", "addon__service", "app")),
+        owners=dict(app.config_vars.order_by("name").values_list("name", "attachment_id")),
     )
+
+
+def _free_id(wish: Wish) -> UUID:
+    """What a refused request left is not taken again."""
+    if wish.id is None or Attachment.objects.filter(id=wish.id).exists():
+        return uuid4()
+    return wish.id
+
+
+def _default(addon: Addon, held: _Held) -> str:
+    service = addon.service
+    taken = {attachment.name for attachment in held.attachments}
 
     def is_taken(alias: str) -> bool:
         names = (
             config_var_name(alias, service.config_vars_prefix, name) for name in service.config_vars
         )
-        return alias in taken or not taken_vars.isdisjoint(names)
+        return alias in taken or not held.owners.keys().isdisjoint(names)
 
     return default_alias(service.config_vars_prefix, is_taken)
 
 
-def _refuse_names_under_way(attachment: Attachment, names: Sequence[str]) -> None:
-    for other in attachments_under_way(attachment.app):
+def _refuse_names_under_way(attachment: Attachment, names: Sequence[str], held: _Held) -> None:
+    for other in held.attachments:
+        if other.state != AttachmentState.ATTACHING:
+            continue
         if other.name == attachment.name or not set(names).isdisjoint(var_names(other)):
             raise AliasTaken(
                 f"{other.addon.name} is just being attached to {attachment.app.name} as "
@@ -102,16 +136,15 @@ def _refuse_names_under_way(attachment: Attachment, names: Sequence[str]) -> Non
             )
 
 
-def _user_vars(app: App, names: Sequence[str], overwritten: Attachment | None) -> list[str]:
+def _user_vars(names: Sequence[str], overwritten: Attachment | None, held: _Held) -> list[str]:
     """Those of `names` that the user set. Raises ConfigVarOwned for another attachment's."""
-    existing = ConfigVar.objects.filter(app=app, name__in=names)
-    mine = []
-    for var in existing.select_related("attachment__addon").order_by("name"):
-        if var.attachment is None:
-            mine.append(var.name)
-        elif overwritten is None or var.attachment.id != overwritten.id:
-            raise ConfigVarOwned(var.name, var.attachment.addon)
-    return mine
+    existing = [name for name in held.owners if name in names]
+    for name in existing:
+        owner_id = held.owners[name]
+        if owner_id is not None and (overwritten is None or owner_id != overwritten.id):
+            owner = next(row for row in held.attachments if row.id == owner_id)
+            raise ConfigVarOwned(name, owner.addon)
+    return [name for name in existing if held.owners[name] is None]
 
 
 def _overwrites(action: str, overwritten: Attachment | None, user_vars: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from django.db import transaction
 from addon.lifecycle import State
 from addon.platform import attachments, provisioning
 from addon.platform.addons import AddonNotFound
+from addon.platform.changes import Change, Kind, announce
 from addon.platform.heroku_apps import lock_app
 from addon.platform.models import Account, Addon, App, Attachment, AttachmentState
 from addon.platform.transitions import ConcurrentChange
@@ -21,6 +22,9 @@ def destroy_app(app: App, account: Account, now: datetime) -> App:
         locked = lock_app(app.id)
         locked.destroyed_at = now
         locked.save(update_fields=["destroyed_at", "updated_at"])
+        announce(
+            Change(kind=Kind.APP, action="destroy", app=locked, row=locked, account=account, at=now)
+        )
     # From here on nothing can be added to the app, and the reconciler would do the same.
     remove_remains(locked, account, now)
     return locked
@@ -35,7 +39,7 @@ def remove_remains(app: App, account: Account, now: datetime) -> None:
             continue  # the reconciler came first
     for attachment in _foreign_attachments(app):
         try:
-            attachments.discard(attachment, now)
+            attachments.discard(attachment, account, now)
         except ConcurrentChange:
             continue  # likewise
     app.config_vars.filter(attachment=None).delete()

@@ -3,15 +3,22 @@
 from django.db.models import QuerySet
 
 from addon.json_api import find_uuid, is_storable
+from addon.platform.access import visible_to
 from addon.platform.attachments import AttachmentNotFound
 from addon.platform.heroku_apps import get_app
 from addon.platform.models import Account, Addon, App, Attachment, AttachmentState
 
 
 def list_attachments(account: Account) -> QuerySet[Attachment]:
-    """All that are on the account's apps; one that is detaching does not exist any more."""
-    mine = Attachment.objects.filter(app__owner=account).exclude(state=AttachmentState.DETACHING)
-    return mine.select_related("addon__app", "addon__service", "app").order_by("created_at", "id")
+    """All on the apps that `account` may see, and all of those apps' add-ons."""
+    return _current().filter(visible_to(account, "app__") | visible_to(account, "addon__app__"))
+
+
+def _current() -> QuerySet[Attachment]:
+    """One that is detaching does not exist any more."""
+    current = Attachment.objects.exclude(state=AttachmentState.DETACHING)
+    related = current.select_related("addon__app", "addon__service", "addon__plan", "app")
+    return related.order_by("created_at", "id")
 
 
 def list_addon_attachments(account: Account, addon: Addon) -> QuerySet[Attachment]:
@@ -19,7 +26,7 @@ def list_addon_attachments(account: Account, addon: Addon) -> QuerySet[Attachmen
 
 
 def list_app_attachments(app: App) -> QuerySet[Attachment]:
-    return list_attachments(app.owner).filter(app=app)
+    return _current().filter(app=app)
 
 
 def get_attachment(account: Account, identity: str) -> Attachment:

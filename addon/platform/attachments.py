@@ -1,22 +1,28 @@
 """Attaching an add-on to one more app or under one more name, and detaching it."""
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import transaction
 
 from addon.lifecycle import State
 from addon.platform import config_vars, provider_client
+from addon.platform.access import Permission, permissions_on, require
 from addon.platform.addons import AddonNotFound, AddonNotReady, resource_config
 from addon.platform.aliases import LastAttachment, Wish, find_attached, is_last, reserve
+from addon.platform.changes import Action, Change, Kind, announce
 from addon.platform.heroku_apps import AppNotFound, lock_app
 from addon.platform.models import Account, Addon, App, Attachment, AttachmentState
 from addon.platform.provider_client import Accepted, Done, Gone, Refused, Reply, Uncertain
 from addon.platform.releases import create_release
 from addon.platform.retries import wait_after
 from addon.platform.transitions import move_attachment
+
+logger = logging.getLogger(__name__)
 
 
 class SharingNotSupported(Exception):
@@ -34,6 +40,16 @@ class AttachmentRefused(Exception):
 class AttachmentFailed(Exception):
     """The provider gave no clear answer; nothing was changed on the app."""
 
+    def __init__(self, addon: Addon) -> None:
+        super().__init__(
+            f"The provider of {addon.name} could not be reached or did not answer as expected. "
+            "Nothing was attached; please try again later"
+        )
+
+
+class GoneAtProvider(AttachmentFailed):
+    """The provider had an attachment of this id, or an add-on, and removed it."""
+
 
 class AttachmentNotFound(Exception):
     def __init__(self) -> None:
@@ -43,9 +59,20 @@ class AttachmentNotFound(Exception):
 def attach(addon: Addon, app: App, account: Account, wish: Wish, now: datetime) -> Attachment:
     """Attach `addon` to `app`: [transaction] row, provider call, [transaction] vars and release.
 
-    Raises what aliases.reserve() raises, AddonNotReady, SharingNotSupported, AttachmentRefused,
-    AttachmentFailed, ConcurrentChange, AddonNotFound, AppNotFound.
+    A wish that was fulfilled already changes nothing. Raises Forbidden, what aliases.reserve()
+    raises, AddonNotReady, SharingNotSupported, AttachmentRefused, AttachmentFailed,
+    ConcurrentChange, AddonNotFound, AppNotFound.
     """
+    is_shared = app.id != addon.app_id
+    require(app, account, Permission.DEPLOY)
+    require(addon.app, account, Permission.OPERATE if is_shared else Permission.DEPLOY)
+    try:
+        return _attach(addon, app, account, wish, now)
+    except GoneAtProvider:  # the same request was carried out before, and detached since
+        return _attach(addon, app, account, replace(wish, id=uuid4()), now)
+
+
+def _attach(addon: Addon, app: App, account: Account, wish: Wish, now: datetime) -> Attachment:
     with transaction.atomic():
         locked_addon = _lock_ready_addon(addon.id, now)
         if app.id != locked_addon.app_id and not locked_addon.service.supports_sharing:
@@ -53,10 +80,22 @@ def attach(addon: Addon, app: App, account: Account, wish: Wish, now: datetime) 
                 f"{addon.service.name} add-ons cannot be attached to other apps than their own"
             )
         locked_app = lock_app(app.id)
+        made = _find_made(wish.id, app)
+        if made is not None:
+            return made
         action = f"Attaching {addon.name} to app {app.name}"
         attachment = reserve(locked_app, locked_addon, wish, action, now)
     drive_attaching(attachment, account, now)
     return attachment
+
+
+def _find_made(attachment_id: UUID | None, app: App) -> Attachment | None:
+    """What the same request has made before it was repeated."""
+    if attachment_id is None:
+        return None
+    made = Attachment.objects.filter(id=attachment_id, app=app)
+    current = made.exclude(state=AttachmentState.DETACHING)
+    return current.select_related("addon__app", "addon__service", "app").first()
 
 
 def _lock_ready_addon(addon_id: UUID, now: datetime) -> Addon:
@@ -83,12 +122,12 @@ def drive_attaching(attachment: Attachment, account: Account, now: datetime) -> 
         case Refused():
             _withdraw(attachment, now)
             raise AttachmentRefused(reply)
-        case Accepted() | Gone() | Uncertain():
+        case Gone():
             _withdraw(attachment, now)
-            raise AttachmentFailed(
-                f"The provider of {attachment.addon.name} could not be reached or did not answer "
-                "as expected. Nothing was attached; please try again later"
-            )
+            raise GoneAtProvider(attachment.addon)
+        case Accepted() | Uncertain():
+            _withdraw(attachment, now)
+            raise AttachmentFailed(attachment.addon)
         case _:
             assert_never(reply)
 
@@ -116,11 +155,12 @@ def finish(
     """
     overwritten = find_attached(attachment.app, attachment.name)
     if overwritten is not None:
-        _release_name(overwritten, now, next_attempt_at=now)
+        _release_name(overwritten, account, now, next_attempt_at=now)
     move_attachment(attachment, AttachmentState.ATTACHED, now, next_attempt_at=None)
     config_vars.write_attached(attachment, config)
     description = f"Attach {attachment.name} ({attachment.addon.name})"
     create_release(attachment.app, account, description, now)
+    _announce(attachment, "create", account, now)
 
 
 def _withdraw(attachment: Attachment, now: datetime) -> None:
@@ -129,16 +169,33 @@ def _withdraw(attachment: Attachment, now: datetime) -> None:
     move_attachment(attachment, AttachmentState.DETACHING, now, next_attempt_at=later)
 
 
-def _release_name(attachment: Attachment, now: datetime, next_attempt_at: datetime | None) -> None:
+def _release_name(
+    attachment: Attachment, account: Account, now: datetime, next_attempt_at: datetime | None
+) -> None:
+    if attachment.state == AttachmentState.ATTACHED:
+        _announce(attachment, "destroy", account, now)
     attachment.config_vars.all().delete()
     move_attachment(attachment, AttachmentState.DETACHING, now, next_attempt_at)
+
+
+def _announce(attachment: Attachment, action: Action, account: Account, now: datetime) -> None:
+    change = Change(
+        kind=Kind.ATTACHMENT,
+        action=action,
+        app=attachment.app,
+        row=attachment,
+        account=account,
+        at=now,
+    )
+    announce(change)
 
 
 def detach(attachment: Attachment, account: Account, now: datetime) -> None:
     """[transaction] vars, release, `detaching`; then the provider, and the row is gone.
 
-    Raises LastAttachment, AttachmentNotFound when it is detached already, AppNotFound.
+    Raises Forbidden, LastAttachment, AttachmentNotFound when it is detached already, AppNotFound.
     """
+    _require_to_detach(attachment, account)
     with transaction.atomic():
         app = lock_app(attachment.app_id)
         current = _get_current(attachment.id)
@@ -146,12 +203,18 @@ def detach(attachment: Attachment, account: Account, now: datetime) -> None:
             raise LastAttachment(current)
         was_attached = current.state == AttachmentState.ATTACHED
         # One that is still attaching may have a call under way that a removal must not overtake.
-        _release_name(current, now, next_attempt_at=now + wait_after(1))
+        _release_name(current, account, now, next_attempt_at=now + wait_after(1))
         if was_attached:
             description = f"Detach {current.name} ({current.addon.name})"
             create_release(app, account, description, now)
     if was_attached:
         remove_detached(current)
+
+
+def _require_to_detach(attachment: Attachment, account: Account) -> None:
+    """Whoever may deploy the app, or decides about the add-on."""
+    if Permission.OPERATE not in permissions_on(attachment.addon.app, account):
+        require(attachment.app, account, Permission.DEPLOY)
 
 
 def _get_current(attachment_id: UUID) -> Attachment:
@@ -175,10 +238,26 @@ def remove_detached(attachment: Attachment) -> bool:
     return True
 
 
-def discard(attachment: Attachment, now: datetime) -> None:
+def tell_app_name(attachment: Attachment) -> None:
+    """Tell the provider what the app is called since it was renamed; safe to repeat."""
+    reply = provider_client.attach(attachment)
+    is_refused = isinstance(reply, Refused) and reply.is_final
+    if not isinstance(reply, Done | Gone) and not is_refused:
+        return  # asked again when the lease ends
+    if not isinstance(reply, Done):
+        logger.warning("%s: the provider answered a new app name by %s", attachment.id, reply)
+    claimed = Attachment.objects.filter(
+        id=attachment.id,
+        state=AttachmentState.ATTACHED,
+        next_attempt_at=attachment.next_attempt_at,
+    )
+    claimed.update(next_attempt_at=None, attempts=0)
+
+
+def discard(attachment: Attachment, account: Account, now: datetime) -> None:
     """Detach from an app that was destroyed: no rule holds it there, and no release tells of it."""
     with transaction.atomic():
-        _release_name(attachment, now, next_attempt_at=now + wait_after(1))
+        _release_name(attachment, account, now, next_attempt_at=now + wait_after(1))
     remove_detached(attachment)
 
 
@@ -201,9 +280,9 @@ def _withdraw_from(
 ) -> None:
     gone = []
     here = addon.attachments.exclude(state=AttachmentState.DETACHING).filter(app_id=app_id)
-    for attachment in here.order_by("name"):
+    for attachment in here.select_related("app", "addon__app").order_by("name"):
         if attachment.state == AttachmentState.ATTACHED:
             gone.append(attachment.name)
-        _release_name(attachment, now, next_attempt_at=None)
+        _release_name(attachment, account, now, next_attempt_at=None)
     if app is not None and gone:
         create_release(app, account, f"Detach {', '.join(gone)} ({addon.name})", now)

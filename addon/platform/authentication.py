@@ -4,18 +4,22 @@ import base64
 import binascii
 from typing import cast
 
+from django.conf import settings
+from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from addon.platform import passwords
 from addon.platform.authorizations import find_authorization
 from addon.platform.models import Account, Authorization
+from addon.platform.passwords import WrongPassword
 
 
 class TokenAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[None, Authorization]:
-        token = _token(get_authorization_header(request))
+        token = sent_token(request)
         authorization = find_authorization(token, timezone.now()) if token else None
         if authorization is None:
             raise AuthenticationFailed
@@ -25,26 +29,60 @@ class TokenAuthentication(BaseAuthentication):
         return 'Bearer realm="Platform API"'
 
 
+class PasswordAuthentication(TokenAuthentication):
+    """Also e-mail address and password by Basic, as `heroku login -i` sends them."""
+
+    def authenticate(self, request: Request) -> tuple[None, Authorization]:
+        email, password = _basic(get_authorization_header(request))
+        if "@" not in email or find_authorization(password, timezone.now()):
+            return super().authenticate(request)
+        try:
+            account = passwords.log_in(email, password, client_address(request))
+        except WrongPassword:
+            raise AuthenticationFailed from None
+        return None, Authorization(account=account)  # good for this request only
+
+
+def authorization_of(request: Request) -> Authorization:
+    """What authenticated `request`."""
+    return cast(Authorization, request.auth)
+
+
 def account_of(request: Request) -> Account:
     """The account whose token authenticated `request`."""
-    authorization = cast(Authorization, request.auth)
-    return authorization.account
+    return authorization_of(request).account
 
 
-def _token(header: bytes) -> str:
+def sent_token(request: Request) -> str:
+    """The token that the client sends; "" when it sends none."""
+    header = get_authorization_header(request)
     scheme, _, credentials = header.partition(b" ")
-    match scheme.lower():
-        case b"bearer":
-            return credentials.strip().decode("latin-1")
-        case b"basic":
-            return _password(credentials.strip())
-        case _:
-            return ""
+    if scheme.lower() == b"bearer":
+        return credentials.strip().decode("latin-1")
+    return _basic(header)[1]
 
 
-def _password(encoded: bytes) -> str:
+def client_address(request: HttpRequest | Request) -> str:
+    """Where the request comes from, as the outermost of our TRUSTED_PROXIES saw it.
+
+    What stands further left in X-Forwarded-For the client may have written itself.
+    """
+    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    if 0 < settings.TRUSTED_PROXIES <= len(forwarded):
+        address = forwarded[-settings.TRUSTED_PROXIES].strip()
+    else:
+        address = ""
+    return str(address or request.META.get("REMOTE_ADDR", ""))
+
+
+def _basic(header: bytes) -> tuple[str, str]:
+    """User and password; both empty when the header is not Basic."""
+    scheme, _, credentials = header.partition(b" ")
+    if scheme.lower() != b"basic":
+        return "", ""
     try:
-        decoded = base64.b64decode(encoded, validate=True)
+        decoded = base64.b64decode(credentials.strip(), validate=True).decode()
     except (binascii.Error, ValueError):
-        return ""
-    return decoded.partition(b":")[2].decode("latin-1")
+        return "", ""
+    user, _, password = decoded.partition(":")
+    return user, password

@@ -7,12 +7,12 @@ from uuid import UUID
 
 from addon.json_api import iso
 from addon.platform.account_invoices import EventsPage
-from addon.platform.models import Account
-from addon.platform.usage import AddonUsage
+from addon.platform.usage import AddonUsage, Owner
 from billing.invoice_documents import EVENT_COLUMNS, LINE_COLUMNS
 from billing.invoice_export import plain
 from billing.models import Budget, Invoice, InvoiceLine
-from billing.prices import PICOUNITS_PER_MICROUNIT
+from billing.periods import round_ratio
+from billing.prices import MICROUNITS_PER_CENT, PICOUNITS_PER_MICROUNIT
 
 Answer = dict[str, object]
 
@@ -35,10 +35,10 @@ def app_usage_json(app_id: UUID, used: Sequence[AddonUsage]) -> Answer:
     }
 
 
-def team_usage_json(team: Account, apps: Mapping[UUID, Sequence[AddonUsage]]) -> Answer:
+def team_usage_json(owner: Owner, apps: Mapping[UUID, Sequence[AddonUsage]]) -> Answer:
     return {
-        "id": str(team.id),
-        "name": team.email,
+        "id": str(owner.id),
+        "name": owner.name,
         "apps": [app_usage_json(app_id, used) for app_id, used in apps.items()],
     }
 
@@ -58,6 +58,22 @@ def invoice_json(invoice: Invoice) -> Answer:
         "updated_at": iso(invoice.updated_at),
     }
     return answer if invoice.number is None else {**answer, "number": invoice.number}
+
+
+def team_invoice_json(invoice: Invoice) -> Answer:
+    """As `invoice_json`, but for Heroku's schema having a team's totals as integers: cents."""
+    answer = invoice_json(invoice)
+    charges = round_ratio(invoice.charges_microunits, MICROUNITS_PER_CENT)
+    return answer | {
+        "addons_total": charges,
+        "charges_total": charges,
+        "credits_total": round_ratio(invoice.credits_microunits, MICROUNITS_PER_CENT),
+        "database_total": 0,
+        "dyno_units": 0,
+        "platform_total": 0,
+        "total": round_ratio(invoice.total_microunits, MICROUNITS_PER_CENT),
+        "weighted_dyno_hours": 0,
+    }
 
 
 def _units(microunits: int) -> float:

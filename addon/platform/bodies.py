@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
-from addon.json_api import InvalidField, Json, find_text, read_object, read_options
+from addon.json_api import InvalidField, Json, find_text, read_object, read_options, read_text
 from addon.platform.aliases import Wish
 from addon.platform.heroku_apps import STACKS, NewApp
 
@@ -14,6 +15,14 @@ class AddonBody:
     name: str | None
     wish: Wish
     options: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AddonChange:
+    """At least one of the two."""
+
+    name: str | None
+    plan: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,9 +38,10 @@ class ResolveBody:
     app: str | None
 
 
-def read_new_app(data: object) -> NewApp:
+def read_new_app(data: object, new_id: UUID) -> NewApp:
     body = read_object(data)
     return NewApp(
+        id=new_id,
         name=find_text(body, "name"),
         region=_find_reference(body, "region") or "us",
         stack=_find_reference(body, "stack") or STACKS[0],
@@ -52,22 +62,38 @@ def read_addon(data: object) -> AddonBody:
     )
 
 
-def read_plan_change(data: object) -> str:
-    """What the wanted plan is called."""
+def read_addon_change(data: object) -> AddonChange:
     body = read_object(data)
-    if body.get("name") is not None:
-        raise InvalidField("name cannot be changed here; give only plan")
-    return _read_reference(body, "plan")
+    # Terraform renames with an empty plan.
+    name, plan = find_text(body, "name"), _find_reference(body, "plan") or None
+    if name is None and plan is None:
+        raise InvalidField("name or plan must be given, or both: what is to change")
+    return AddonChange(name=name, plan=plan)
 
 
-def read_attachment(data: object) -> AttachmentBody:
+def read_app_change(data: object) -> str | None:
+    """The new name, if one is wanted. What an app without dynos cannot have is refused."""
+    body = read_object(data)
+    if body.get("maintenance"):
+        raise InvalidField("maintenance must be false: no dynos run here")
+    stack = _find_reference(body, "build_stack")
+    if stack is not None and stack not in STACKS:
+        raise InvalidField(f"build_stack must be one of: {', '.join(STACKS)}")
+    return find_text(body, "name")
+
+
+def read_release(data: object) -> str:
+    """What the release to roll back to is called."""
+    return read_text(read_object(data), "release")
+
+
+def read_attachment(data: object, new_id: UUID) -> AttachmentBody:
     body = read_object(data)
     if body.get("namespace") is not None:
         raise InvalidField("namespace must be absent: this add-on has no named credentials")
+    wish = Wish(id=new_id, alias=find_text(body, "name"), confirm=find_text(body, "confirm"))
     return AttachmentBody(
-        addon=_read_reference(body, "addon"),
-        app=_read_reference(body, "app"),
-        wish=Wish(alias=find_text(body, "name"), confirm=find_text(body, "confirm")),
+        addon=_read_reference(body, "addon"), app=_read_reference(body, "app"), wish=wish
     )
 
 

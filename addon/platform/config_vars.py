@@ -8,8 +8,16 @@ from django.db import transaction
 
 from addon.config_names import config_var_name
 from addon.platform.heroku_apps import lock_app
-from addon.platform.models import Account, Addon, App, Attachment, AttachmentState, ConfigVar
-from addon.platform.releases import create_release
+from addon.platform.models import (
+    Account,
+    Addon,
+    App,
+    Attachment,
+    AttachmentState,
+    ConfigVar,
+    Release,
+)
+from addon.platform.releases import create_release, current_version, user_config_of_release
 
 NAME_PATTERN = re.compile(r"\w{1,256}", re.ASCII)
 VALUE_MAX_CHARACTERS = 32_768
@@ -18,6 +26,10 @@ VARS_MAX = 1000
 
 class InvalidConfigVar(Exception):
     """A name or a value is not allowed; the text names the var."""
+
+
+class NotEligible(Exception):
+    """There is nothing to roll back to."""
 
 
 class ConfigVarOwned(Exception):
@@ -56,6 +68,25 @@ def change_config(
             _write(locked, different)
             create_release(locked, account, _description(different), now)
         return config_of(locked)
+
+
+def roll_back(app: App, release: Release, account: Account, now: datetime) -> Release:
+    """Give the user's config vars the values that they had with `release`; a new release.
+
+    What attachments own stays as it is: add-ons are not rolled back. Raises NotEligible and
+    NoSnapshot.
+    """
+    wanted = user_config_of_release(release)
+    with transaction.atomic():
+        locked = lock_app(app.id)
+        if release.version == current_version(locked):
+            raise NotEligible(f"v{release.version} is the current release already")
+        current = {var.name: var for var in locked.config_vars.all()}
+        owned = {name for name, var in current.items() if var.attachment_id is not None}
+        owned |= {name for coming in attachments_under_way(locked) for name in var_names(coming)}
+        gone = dict.fromkeys(current.keys() - wanted.keys() - owned)
+        _write(locked, {**gone, **{name: wanted[name] for name in wanted.keys() - owned}})
+        return create_release(locked, account, f"Rollback to v{release.version}", now)
 
 
 def _validate(changes: Mapping[str, str | None]) -> None:

@@ -2,8 +2,9 @@
 
 import uuid
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
-from django.db.models import Q
+from django.db.models import Func, Q, Value
 from django.db.models.functions import Lower
 
 from addon.lifecycle import State
@@ -12,11 +13,14 @@ from billing.models import Plan
 
 
 class Account(models.Model):
-    """A person who owns apps."""
+    """Who owns apps and pays for them: a person, or a team by the account that it has for that."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     email = models.EmailField()
     name = models.CharField(max_length=200, blank=True)
+    password = models.CharField(
+        max_length=128, blank=True, help_text="hashed; without one there is no login, only keys"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     last_login = models.DateTimeField(null=True, blank=True)
@@ -28,15 +32,62 @@ class Account(models.Model):
         return self.email
 
 
+class Team(models.Model):
+    """People who own apps together. `account` is the owner of its apps and the customer who pays;
+    nobody logs in by it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=30, unique=True)
+    account = models.OneToOneField(Account, models.PROTECT, related_name="team")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class TeamRole(models.TextChoices):
+    ADMIN = "admin"
+    MEMBER = "member"
+    VIEWER = "viewer"
+
+
+class TeamMember(models.Model):
+    """What a member may do with each of the team's apps: access.py."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    team = models.ForeignKey(Team, models.CASCADE, related_name="members")
+    account = models.ForeignKey(Account, models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=20, choices=TeamRole.choices)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["team", "account"], name="team_member_is_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account} of {self.team}"
+
+
+def global_scope() -> list[str]:
+    return ["global"]
+
+
 class Authorization(models.Model):
-    """An access token of an account."""
+    """An access token of an account: its digest and what a list of tokens shows, never itself."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     account = models.ForeignKey(Account, models.CASCADE, related_name="authorizations")
     description = models.CharField(max_length=200, blank=True)
-    access_token = EncryptedTextField()
+    scope = models.JSONField(default=global_scope)
     token_digest = models.CharField(max_length=64, unique=True, help_text="SHA-256, in hex")
+    token_hint = models.CharField(
+        max_length=64, blank=True, help_text="its first and last characters, the rest asterisks"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
 
@@ -68,6 +119,27 @@ class App(models.Model):
         return self.name
 
 
+class Collaborator(models.Model):
+    """Somebody who may work with an app that is another's. The owner is none."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    app = models.ForeignKey(App, models.CASCADE, related_name="collaborators")
+    account = models.ForeignKey(Account, models.CASCADE, related_name="collaborations")
+    permissions = models.JSONField(
+        default=list, blank=True, help_text="of a team's app: view, deploy, operate, manage"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["app", "account"], name="collaborator_is_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account} on {self.app}"
+
+
 class Release(models.Model):
     """One change of an app's config or add-ons."""
 
@@ -77,6 +149,9 @@ class Release(models.Model):
     description = models.TextField()
     account = models.ForeignKey(Account, models.PROTECT)
     addon_plan_names = models.JSONField(default=list, blank=True)
+    config_vars = EncryptedTextField(
+        default="", blank=True, help_text="JSON; all of the app's after it, with who owns each"
+    )
     created_at = models.DateTimeField()
 
     class Meta:
@@ -143,6 +218,9 @@ class Addon(models.Model):
     next_attempt_at = models.DateTimeField(null=True, blank=True, db_index=True)
     deadline_at = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(blank=True)
+    failed_at = models.DateTimeField(
+        null=True, blank=True, help_text="when it was given up; it was never provisioned then"
+    )
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
@@ -219,3 +297,101 @@ class ConfigVar(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Webhook(models.Model):
+    """Where an app's changes are posted to, one after the other.
+
+    `next_attempt_at` is when the first of its open deliveries is to be tried; until then somebody
+    may be trying it, so it is also the lease of whoever does. Without open deliveries it is null.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    app = models.ForeignKey(App, models.CASCADE, related_name="webhooks")
+    url = models.CharField(max_length=500)
+    include = models.JSONField(help_text="kinds of changes, e.g. api:addon")
+    level = models.CharField(max_length=10, choices=[("notify", "notify"), ("sync", "sync")])
+    secret = EncryptedTextField()
+    authorization = EncryptedTextField(default="", blank=True)
+    next_attempt_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def next_webhook_seq() -> Func:
+    """Ids say nothing of the order of rows; this does, within the lock of the webhook."""
+    return Func(Value("platform_webhook_seq"), function="nextval")
+
+
+class WebhookEvent(models.Model):
+    """One change of an app, as it was when it happened. Written with the change or not at all."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    seq = models.BigIntegerField(db_default=next_webhook_seq(), editable=False)
+    app = models.ForeignKey(App, models.CASCADE, related_name="webhook_events")
+    include = models.CharField(max_length=50)
+    action = models.CharField(max_length=10)
+    payload = models.JSONField(encoder=DjangoJSONEncoder)
+    created_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["app", "seq"], name="webhook_event_of_app")]
+
+    def __str__(self) -> str:
+        return f"{self.include} {self.action}"
+
+
+class DeliveryStatus(models.TextChoices):
+    PENDING = "pending"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class WebhookDelivery(models.Model):
+    """One event on its way to one webhook. `next_attempt_at` is set while it waits for a retry."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    seq = models.BigIntegerField(db_default=next_webhook_seq(), editable=False)
+    webhook = models.ForeignKey(Webhook, models.CASCADE, related_name="deliveries")
+    event = models.ForeignKey(WebhookEvent, models.CASCADE, related_name="deliveries")
+    status = models.CharField(max_length=20, choices=DeliveryStatus.choices)
+    attempts = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
+    last_attempt = models.JSONField(null=True, blank=True, help_text="id, code, error_class, …")
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "webhook deliveries"
+        indexes = [
+            models.Index(
+                fields=["webhook", "seq"],
+                condition=Q(status__in=["pending", "retrying"]),
+                name="open_delivery_of_webhook",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} to {self.webhook}"
+
+
+class Notification(models.Model):
+    """What `heroku notifications` shows to an account."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    account = models.ForeignKey(Account, models.CASCADE, related_name="notifications")
+    app = models.ForeignKey(App, models.CASCADE, null=True, blank=True, related_name="+")
+    title = models.CharField(max_length=200)
+    body = models.TextField()
+    is_read = models.BooleanField(default=False)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["account", "created_at"], name="notification_of_account")]
+
+    def __str__(self) -> str:
+        return self.title

@@ -17,6 +17,7 @@ from django.db import transaction
 from addon.lifecycle import State
 from addon.platform import config_vars, provider_client
 from addon.platform.addons import AddonNotFound, AddonNotReady, resource_config
+from addon.platform.changes import Change, Kind, announce
 from addon.platform.heroku_apps import AppNotFound, lock_app
 from addon.platform.models import Account, Addon, AttachmentState
 from addon.platform.provider_client import Accepted, Done, Gone, Refused, Reply, Uncertain
@@ -117,7 +118,8 @@ def _lock(addon_id: UUID) -> Addon:
 
 
 def _finish(addon: Addon, plan: Plan, done: Done, account: Account, now: datetime) -> None:
-    is_other_plan = plan != addon.plan
+    before = addon.plan
+    is_other_plan = plan != before
     is_shared = not addon.service.attachment_credentials
     shared = {**resource_config(addon), **done.config} if is_shared else {}
     with transaction.atomic():
@@ -133,6 +135,12 @@ def _finish(addon: Addon, plan: Plan, done: Done, account: Account, now: datetim
         )
         if is_other_plan:
             change_subscription(addon.id, plan, now)
+            announce(
+                Change(
+                    kind=Kind.ADDON, action="update", app=addon.app, row=addon, account=account,
+                    at=now, previous={"plan": {"id": str(before.id), "name": before.name}},
+                )
+            )  # fmt: skip
         _write_config(addon, done.config, account, now, is_other_plan=is_other_plan)
 
 

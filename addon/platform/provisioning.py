@@ -8,9 +8,10 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 
@@ -19,13 +20,16 @@ from addon.lifecycle import Event, InvalidTransition, State
 from addon.platform import attachments, names, provider_client
 from addon.platform.addons import AddonNotFound
 from addon.platform.aliases import Wish, reserve
+from addon.platform.changes import Action, Change, Kind, announce
 from addon.platform.heroku_apps import lock_app
 from addon.platform.models import Account, Addon, AddonService, App, Attachment, AttachmentState
+from addon.platform.notifications import notify
 from addon.platform.provider_client import Accepted, Done, Gone, Refused, Uncertain
 from addon.platform.retries import ASYNC_PROVISION_WINDOW, PROVISION_WINDOW, wait_after
+from addon.platform.teams import billing_email
 from addon.platform.transitions import ConcurrentChange, move
 from billing.models import Plan
-from billing.subscriptions import end_subscription, subscribe
+from billing.subscriptions import end_subscription, rename_resource, subscribe
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +63,8 @@ class ProvisionRefused(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
+    """`id` is the same when a request is repeated: it was carried out once, then."""
+
     app: App
     account: Account
     service: AddonService
@@ -66,10 +72,13 @@ class Order:
     name: str | None
     wish: Wish
     options: Mapping[str, str]
+    id: UUID = field(default_factory=uuid4)
 
 
 def provision(order: Order, now: datetime) -> Addon:
     """Order an add-on: [transaction] rows, provider call, [transaction] vars and release.
+
+    An order that was carried out already changes nothing.
 
     The add-on is `provisioned`, or `provisioning` when the provider needs longer or gave no clear
     answer. Raises what aliases.reserve() raises, InvalidAddonName, AddonNameTaken,
@@ -77,6 +86,8 @@ def provision(order: Order, now: datetime) -> Addon:
     """
     _validate_name(order.name)
     addon, attachment = _insert(order, now)
+    if attachment is None:
+        return addon
     try:
         drive_provisioning(addon, attachment, order.account, now)
     except ConcurrentChange:
@@ -94,16 +105,37 @@ def _validate_name(name: str | None) -> None:
         )
 
 
-def _insert(order: Order, now: datetime) -> tuple[Addon, Attachment]:
-    """The add-on and its first attachment, leased for the first call to the provider."""
+def _insert(order: Order, now: datetime) -> tuple[Addon, Attachment | None]:
+    """The add-on and its first attachment, leased for the first call to the provider; without the
+    attachment when the same order came before."""
     with transaction.atomic():
         app = lock_app(order.app.id)
+        made = Addon.objects.filter(id=order.id).select_related("app", "service", "plan").first()
+        if made is not None and made.state != State.DEPROVISIONED:
+            return made, None
         if not order.service.supports_multiple_installations:
             _refuse_second(app, order.service)
-        addon = _insert_addon(order, app, now)
+        # A uuid that was refused stays refused at the provider.
+        addon = _insert_addon(order, order.id if made is None else uuid4(), app, now)
         _subscribe(addon, order, now)
+        _announce(addon, "create", order.account, now)
         action = f"Adding {order.plan.name} to app {app.name}"
         return addon, reserve(app, addon, order.wish, action, now)
+
+
+def _announce(
+    addon: Addon, action: Action, account: Account, now: datetime, **previous: object
+) -> None:
+    change = Change(
+        kind=Kind.ADDON,
+        action=action,
+        app=addon.app,
+        row=addon,
+        account=account,
+        at=now,
+        previous=previous,
+    )
+    announce(change)
 
 
 def _subscribe(addon: Addon, order: Order, now: datetime) -> None:
@@ -111,7 +143,7 @@ def _subscribe(addon: Addon, order: Order, now: datetime) -> None:
     subscribe(
         resource_id=addon.id,
         customer_id=owner.id,
-        email=owner.email,
+        email=billing_email(owner),
         name=owner.name,
         resource_name=addon.name,
         plan=order.plan,
@@ -127,9 +159,10 @@ def _refuse_second(app: App, service: AddonService) -> None:
         )
 
 
-def _insert_addon(order: Order, app: App, now: datetime) -> Addon:
+def _insert_addon(order: Order, addon_id: UUID, app: App, now: datetime) -> Addon:
     for _ in range(GENERATED_NAME_TRIES):
         addon = Addon(
+            id=addon_id,
             name=order.name or names.addon_name(order.service.name),
             app=app,
             service=order.service,
@@ -167,13 +200,13 @@ def drive_provisioning(
         case Accepted():
             _wait_for_provider(addon, reply)
         case Refused() if reply.is_final or addon.attempts == 1:
-            _give_up(addon, account, now, reply.message)
+            _give_up(addon, account, now, reply.message, reply.message)
             raise ProvisionRefused(reply)
         case Refused():
             _note(addon, f"the provider answered {reply.status}")  # it may pass
         case Gone():
             # Nobody else knows this uuid: the provider removed it after an earlier attempt.
-            _give_up(addon, account, now, "the provider answered 410")
+            _give_up(addon, account, now, "the provider answered 410", "Its provider refused it")
         case Uncertain():
             _note(addon, reply.reason)
         case _:
@@ -198,6 +231,7 @@ def _finish(
         )
         attachment.app = lock_app(attachment.app_id)
         attachments.finish(attachment, done.config, account, now)
+        _announce(addon, "update", account, now, state=State.PROVISIONING)
 
 
 def _wait_for_provider(addon: Addon, accepted: Accepted) -> None:
@@ -215,8 +249,11 @@ def _wait_for_provider(addon: Addon, accepted: Accepted) -> None:
         setattr(addon, name, value)
 
 
-def _give_up(addon: Addon, account: Account, now: datetime, reason: str) -> None:
-    """Hide the add-on; remove it at the provider if an earlier attempt may have made something."""
+def _give_up(addon: Addon, account: Account, now: datetime, reason: str, message: str) -> None:
+    """Hide the add-on; remove it at the provider if an earlier attempt may have made something.
+
+    `reason` is for the operator, `message` for the user.
+    """
     was_refused_at_once = addon.attempts == 1
     with transaction.atomic():
         move(
@@ -226,12 +263,16 @@ def _give_up(addon: Addon, account: Account, now: datetime, reason: str) -> None
             attempts=0,
             next_attempt_at=None if was_refused_at_once else now,
             deadline_at=None,
+            failed_at=None if was_refused_at_once else now,  # who asked was told at once
             last_error=reason,
         )
         end_subscription(addon.id, addon.created_at)  # what was never provisioned costs nothing
         attachments.withdraw_all(addon, account, now)
+        _announce(addon, "destroy", account, now)
         if was_refused_at_once:
             addon.attachments.all().delete()
+        else:
+            _notify_failed(addon, message, now)
     logger.warning("gave up on provisioning %s: %s", addon.id, reason)
 
 
@@ -240,9 +281,25 @@ def abandon(addon: Addon, account: Account, now: datetime) -> None:
     with transaction.atomic():
         reason = f"not provisioned in time; {addon.last_error}".rstrip("; ")
         lease = now + wait_after(1)  # of the removal that follows at once
-        move(addon, Event.ABANDONED, now, attempts=0, next_attempt_at=lease, last_error=reason)
+        move(
+            addon,
+            Event.ABANDONED,
+            now,
+            attempts=0,
+            next_attempt_at=lease,
+            failed_at=now,
+            last_error=reason,
+        )
         end_subscription(addon.id, addon.created_at)
         attachments.withdraw_all(addon, account, now)
+        _announce(addon, "destroy", account, now)
+        _notify_failed(addon, "Its provider did not provision it in time", now)
+
+
+def _notify_failed(addon: Addon, why: str, now: datetime) -> None:
+    title = f"{addon.name} was not created"
+    body = f"{addon.plan.name} could not be added to {addon.app.name}: {why.rstrip('.')}."
+    notify(addon.app.owner, addon.app, title, f"{body} Nothing is charged for it.", now)
 
 
 def _note(addon: Addon, reason: str) -> None:
@@ -274,6 +331,7 @@ def destroy(addon: Addon, account: Account, now: datetime, *, force: bool) -> Ad
         )
         end_subscription(locked.id, now if is_idle else locked.created_at)
         attachments.withdraw_all(locked, account, now)
+        _announce(locked, "destroy", account, now)
     # One that was provisioning may have a call under way; a removal that overtook it would leave
     # the resource behind. The reconciler removes it when that call is surely over.
     if is_idle:
@@ -287,6 +345,23 @@ def _lock(addon: Addon) -> Addon:
     if found is None:
         raise AddonNotFound
     return found
+
+
+def rename(addon: Addon, name: str, account: Account, now: datetime) -> Addon:
+    """Everything else stays. Raises InvalidAddonName, AddonNameTaken, AddonNotFound."""
+    _validate_name(name)
+    try:
+        with transaction.atomic():
+            locked = _lock(addon)
+            if name == locked.name:
+                return locked
+            previous, locked.name, locked.updated_at = locked.name, name, now
+            locked.save(update_fields=["name", "updated_at"])
+            rename_resource(locked.id, name)
+            _announce(locked, "update", account, now, name=previous)
+    except IntegrityError:
+        raise AddonNameTaken(f"Name {name} is already taken") from None
+    return locked
 
 
 def _refuse_attached_elsewhere(addon: Addon) -> None:

@@ -90,10 +90,11 @@ def _overdue_attachments(now: datetime) -> Iterable[Attachment]:
     waiting = Attachment.objects.filter(
         # The first attachment of an add-on that is provisioning comes with that add-on.
         addon__state__in=[State.PROVISIONED, State.DEPROVISIONING],
-        state__in=[AttachmentState.ATTACHING, AttachmentState.DETACHING],
+        # One that is attached is due when its provider may have another name of the app.
+        state__in=AttachmentState.values,
         next_attempt_at__lte=now,
     )
-    related = waiting.select_related("addon__service", "app__owner")
+    related = waiting.select_related("addon__service", "addon__app", "app__owner")
     return list(related.order_by("next_attempt_at")[:ROWS_MAX])
 
 
@@ -103,5 +104,7 @@ def _drive_attachment(attachment: Attachment, clock: Clock) -> None:
         return
     if attachment.state == AttachmentState.ATTACHING:
         attachments.drive_attaching(attachment, attachment.app.owner, now)
+    if attachment.state == AttachmentState.ATTACHED:
+        attachments.tell_app_name(attachment)
     if attachment.state == AttachmentState.DETACHING:
         attachments.remove_detached(attachment)

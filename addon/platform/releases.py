@@ -1,47 +1,25 @@
 """Releases: a numbered line for every change of an app's config or add-ons."""
 
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 
 from addon.json_api import find_uuid
 from addon.lifecycle import State
+from addon.platform.changes import Change, Kind, announce
 from addon.platform.models import Account, Addon, App, Release
 
-PAGE_MAX = 1000
-PAGE_DEFAULT = 200
 VERSION_MAX = 2**31 - 1
-
-_RANGE = re.compile(r"version\s+(\]?)(\d{0,10})\.\.(\d{0,10})\s*(?:;(.*))?")
 
 
 class ReleaseNotFound(Exception):
     pass
 
 
-class InvalidRange(Exception):
-    """The Range header asks for something that releases cannot be asked for."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VersionRange:
-    """Which releases of an app, and in which order. The first version may be excluded."""
-
-    first: int | None = None
-    is_first_excluded: bool = False
-    last: int | None = None
-    max: int = PAGE_DEFAULT
-    is_newest_first: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
-    releases: Sequence[Release]
-    is_cut: bool
-    range: VersionRange
+class NoSnapshot(Exception):
+    """The release is from before config vars were kept with releases."""
 
 
 def create_release(app: App, account: Account, description: str, now: datetime) -> Release:
@@ -53,15 +31,46 @@ def create_release(app: App, account: Account, description: str, now: datetime) 
         description=description,
         account=account,
         addon_plan_names=_plan_names(app),
+        config_vars=json.dumps(_snapshot(app)),
         created_at=now,
     )
     App.objects.filter(id=app.id).update(released_at=now, updated_at=now)
+    announce(
+        Change(kind=Kind.RELEASE, action="create", app=app, row=release, account=account, at=now)
+    )
     return release
+
+
+def _snapshot(app: App) -> dict[str, dict[str, str]]:
+    """All config vars: the user's, and those that attachments own."""
+    snapshot: dict[str, dict[str, str]] = {"user": {}, "attached": {}}
+    for var in app.config_vars.all():
+        snapshot["user" if var.attachment_id is None else "attached"][var.name] = var.value
+    return snapshot
+
+
+def config_of_release(release: Release) -> dict[str, str]:
+    """Every config var as it was with the release. Raises NoSnapshot."""
+    snapshot = _read_snapshot(release)
+    return dict(sorted({**snapshot["user"], **snapshot["attached"]}.items()))
+
+
+def user_config_of_release(release: Release) -> dict[str, str]:
+    """Those that no attachment owned then. Raises NoSnapshot."""
+    return _read_snapshot(release)["user"]
+
+
+def _read_snapshot(release: Release) -> dict[str, dict[str, str]]:
+    if not release.config_vars:
+        raise NoSnapshot(f"The config vars of v{release.version} were not kept")
+    snapshot: dict[str, dict[str, str]] = json.loads(release.config_vars)
+    return snapshot
 
 
 def _plan_names(app: App) -> list[str]:
     live = Addon.objects.filter(app=app, state=State.PROVISIONED).select_related("plan")
-    return sorted(addon.plan.name for addon in live)
+    named = live.only("plan__service_name", "plan__slug")
+    return sorted(addon.plan.name for addon in named)
 
 
 def get_release(app: App, identity: str) -> Release:
@@ -82,65 +91,5 @@ def current_version(app: App) -> int | None:
     return newest
 
 
-def list_releases(app: App, wanted: VersionRange) -> Page:
-    low, high = wanted.first, wanted.last
-    if wanted.is_newest_first:
-        low, high = high, low
-    found = app.releases.order_by("-version" if wanted.is_newest_first else "version")
-    if low is not None:
-        found = found.filter(version__gte=low)
-    if high is not None:
-        found = found.filter(version__lte=high)
-    if wanted.is_first_excluded and wanted.first is not None:
-        found = found.exclude(version=wanted.first)
-    releases = list(found.select_related("account", "app")[: wanted.max + 1])
-    is_cut = len(releases) > wanted.max
-    return Page(releases=releases[: wanted.max], is_cut=is_cut, range=wanted)
-
-
-def range_headers(page: Page) -> dict[str, str]:
-    """Content-Range, and of a cut list Next-Range, with which the CLI asks for the rest."""
-    headers = {"Accept-Ranges": "version"}
-    if not page.releases:
-        return headers
-    first, last = page.releases[0].version, page.releases[-1].version
-    headers["Content-Range"] = f"version {first}..{last}; max={page.range.max}"
-    if page.is_cut:
-        order = ", order=desc" if page.range.is_newest_first else ""
-        end = page.range.last or ""
-        headers["Next-Range"] = f"version ]{last}..{end}; max={page.range.max}{order}"
-    return headers
-
-
-def parse_range(header: str) -> VersionRange:
-    """`version ..; max=1, order=desc`, the options in either order. Raises InvalidRange."""
-    if not header:
-        return VersionRange()
-    match = _RANGE.fullmatch(header.strip())
-    if match is None:
-        raise InvalidRange("Range must look like: version ..; max=10, order=desc")
-    excluded, first, last, options = match.groups()
-    order, limit = _range_options(options or "")
-    return VersionRange(
-        first=min(int(first), VERSION_MAX) if first else None,
-        is_first_excluded=bool(excluded and first),
-        last=min(int(last), VERSION_MAX) if last else None,
-        max=limit,
-        is_newest_first=order == "desc",
-    )
-
-
-def _range_options(text: str) -> tuple[str, int]:
-    order, limit = "asc", PAGE_DEFAULT
-    for option in filter(None, (part.strip() for part in text.rstrip("; ").split(","))):
-        name, _, value = option.partition("=")
-        if name == "order" and value in {"asc", "desc"}:
-            order = value
-        elif name == "max" and re.fullmatch(r"\d{1,4}", value) and 1 <= int(value) <= PAGE_MAX:
-            limit = int(value)
-        else:
-            raise InvalidRange(
-                f"Range can have the options max=1 to max={PAGE_MAX}, order=asc and order=desc; "
-                f"not {option!r}"
-            )
-    return order, limit
+def list_releases(app: App) -> QuerySet[Release]:
+    return app.releases.select_related("account", "app")

@@ -5,13 +5,14 @@ no client minds when it did not.
 """
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from django.conf import settings
 
 from addon.json_api import iso, iso_or_none
-from addon.platform.addons import config_var_names
+from addon.lifecycle import State
+from addon.platform.addons import attached_var_names, config_var_names, visible_apps
 from addon.platform.models import Account, Addon, AddonService, App, Attachment, Release
 from addon.platform.regions import REGIONS, Region
 from billing.models import Plan
@@ -48,7 +49,8 @@ def account_json(account: Account) -> Answer:
 
 
 def app_json(app: App) -> Answer:
-    stack = {"id": str(_fixed_id("stack", app.stack)), "name": app.stack}
+    stack = {"id": str(fixed_id("stack", app.stack)), "name": app.stack}
+    team = team_stub(app.owner)
     return {
         "acm": False,
         "archived_at": None,
@@ -56,13 +58,13 @@ def app_json(app: App) -> Answer:
         "buildpack_provided_description": None,
         "create_status": "complete",
         "created_at": iso(app.created_at),
-        "generation": {"id": str(_fixed_id("generation", "cedar")), "name": "cedar"},
+        "generation": {"id": str(fixed_id("generation", "cedar")), "name": "cedar"},
         "git_url": f"{settings.PUBLIC_URL}/{app.name}.git",
         "id": str(app.id),
         "internal_routing": None,
         "maintenance": False,
         "name": app.name,
-        "organization": None,
+        "organization": team,
         "owner": {"email": app.owner.email, "id": str(app.owner.id)},
         "region": {"id": str(REGIONS[app.region].id), "name": app.region},
         "released_at": iso_or_none(app.released_at),
@@ -70,13 +72,13 @@ def app_json(app: App) -> Answer:
         "slug_size": 0,
         "space": None,
         "stack": stack,
-        "team": None,
+        "team": team,
         "updated_at": iso(app.updated_at),
         "web_url": f"{settings.PUBLIC_URL}/apps/{app.name}",
     }
 
 
-def _fixed_id(kind: str, name: str) -> uuid.UUID:
+def fixed_id(kind: str, name: str) -> uuid.UUID:
     """The same at every deployment, for what is no row of ours."""
     return uuid.uuid5(uuid.NAMESPACE_URL, f"annex:{kind}:{name}")
 
@@ -85,17 +87,10 @@ def app_stub(app: App) -> Answer:
     return {"id": str(app.id), "name": app.name}
 
 
-def collaborator_json(app: App) -> Answer:
-    owner = app.owner
-    return {
-        "app": app_stub(app),
-        "created_at": iso(app.created_at),
-        "id": str(uuid.uuid5(app.id, str(owner.id))),
-        "permissions": [],
-        "role": "owner",
-        "updated_at": iso(app.created_at),
-        "user": {"email": owner.email, "federated": False, "id": str(owner.id)},
-    }
+def team_stub(owner: Account) -> Answer | None:
+    """None for a person."""
+    team = getattr(owner, "team", None)
+    return None if team is None else {"id": str(team.id), "name": team.name}
 
 
 def release_json(release: Release, current_version: int | None) -> Answer:
@@ -106,7 +101,8 @@ def release_json(release: Release, current_version: int | None) -> Answer:
         "created_at": iso(release.created_at),
         "current": release.version == current_version,
         "description": release.description,
-        "eligible_for_rollback": False,
+        # The current one too: `heroku rollback` takes the second that is eligible.
+        "eligible_for_rollback": bool(release.config_vars),
         "id": str(release.id),
         "oci_image": None,
         "output_stream_url": None,
@@ -127,7 +123,7 @@ def addon_service_json(service: AddonService) -> Answer:
         "name": service.name,
         "state": service.state,
         "supported_generations": [
-            {"id": str(_fixed_id("generation", "cedar")), "name": "cedar"},
+            {"id": str(fixed_id("generation", "cedar")), "name": "cedar"},
         ],
         "supports_multiple_installations": service.supports_multiple_installations,
         "supports_sharing": service.supports_sharing,
@@ -180,22 +176,27 @@ def _monthly_cents(plan: Plan, now: datetime) -> int:
     return round_ratio(monthly, MICROUNITS_PER_CENT)
 
 
-def addons_json(addons: Iterable[Addon], now: datetime) -> list[Answer]:
+def addons_json(addons: Iterable[Addon], account: Account, now: datetime) -> list[Answer]:
+    """As `account` may see them: of an add-on that it only has attached, less."""
     rows = list(addons)
-    names = config_var_names(rows)
+    seen = visible_apps(account, rows)
+    names = config_var_names(addon for addon in rows if addon.app_id in seen)
     one_of_each_plan = {addon.plan_id: addon for addon in rows}
     plans = {
         plan_id: plan_json(addon.plan, addon.service, now)
         for plan_id, addon in one_of_each_plan.items()
     }
-    return [_addon_json(addon, plans[addon.plan_id], names[addon.id]) for addon in rows]
+    return [
+        _addon_json(addon, plans[addon.plan_id], names.get(addon.id, []), addon.app_id in seen)
+        for addon in rows
+    ]
 
 
-def addon_json(addon: Addon, now: datetime) -> Answer:
-    return addons_json([addon], now)[0]
+def addon_json(addon: Addon, account: Account, now: datetime) -> Answer:
+    return addons_json([addon], account, now)[0]
 
 
-def _addon_json(addon: Addon, plan: Answer, config_vars: list[str]) -> Answer:
+def _addon_json(addon: Addon, plan: Answer, config_vars: list[str], is_own: bool) -> Answer:
     answer: Answer = {
         "actions": [],
         "addon_service": addon_service_json(addon.service),
@@ -207,20 +208,40 @@ def _addon_json(addon: Addon, plan: Answer, config_vars: list[str]) -> Answer:
         "id": str(addon.id),
         "name": addon.name,
         "plan": plan,
-        "provider_id": addon.provider_id,
-        "state": addon.state,
+        "provider_id": addon.provider_id if is_own else "",
+        "state": addon.state if addon.failed_at is None else State.DEPROVISIONED,
         "updated_at": iso(addon.updated_at),
-        "web_url": None,
+        "web_url": _dashboard_url(addon) if is_own else None,
     }
-    if addon.provision_message:
+    if addon.provision_message and is_own:
         answer["provision_message"] = addon.provision_message  # a string or absent, never null
     return answer
 
 
+def _dashboard_url(addon: Addon) -> str:
+    return f"{settings.PUBLIC_URL}/dashboard/addons/{addon.id}"
+
+
+def attachments_json(
+    attachments: Iterable[Attachment], account: Account, include: Sequence[str] = ()
+) -> list[Answer]:
+    """`include` may have "addon:plan" and "config_vars", as Accept-Inclusion names them."""
+    rows = list(attachments)
+    answers = [attachment_json(row) for row in rows]
+    if "addon:plan" in include:
+        for row, answer in zip(rows, answers, strict=True):
+            plan = row.addon.plan
+            answer["addon"] = {**_addon_stub(row.addon), "plan": plan_stub(plan)}
+    if "config_vars" in include:
+        names = attached_var_names(account, rows)
+        for row, answer in zip(rows, answers, strict=True):
+            answer["config_vars"] = names[row.id]
+    return answers
+
+
 def attachment_json(attachment: Attachment) -> Answer:
-    addon = attachment.addon
     return {
-        "addon": {"app": app_stub(addon.app), "id": str(addon.id), "name": addon.name},
+        "addon": _addon_stub(attachment.addon),
         "app": app_stub(attachment.app),
         "created_at": iso(attachment.created_at),
         "id": str(attachment.id),
@@ -228,8 +249,16 @@ def attachment_json(attachment: Attachment) -> Answer:
         "name": attachment.name,
         "namespace": None,
         "updated_at": iso(attachment.updated_at),
-        "web_url": None,
+        "web_url": _dashboard_url(attachment.addon),
     }
+
+
+def _addon_stub(addon: Addon) -> Answer:
+    return {"app": app_stub(addon.app), "id": str(addon.id), "name": addon.name}
+
+
+def plan_stub(plan: Plan) -> Answer:
+    return {"id": str(plan.id), "name": plan.name}
 
 
 def region_json(region: Region) -> Answer:

@@ -1,4 +1,4 @@
-"""What the add-ons of an app or an account used in a month: the meters of `heroku usage:addons`.
+"""What the add-ons of an app or an owner used in a month: the meters of `heroku usage:addons`.
 
 Read from the ledger's sums, so what was answered a moment ago is in it.
 """
@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from addon.json_api import find_uuid
+from addon.platform.access import visible_to
 from addon.platform.models import Account, Addon, App
+from addon.platform.teams import get_membership
 from billing.periods import Period
 from billing.sums import usage_between
 
@@ -22,11 +23,13 @@ METERS: Mapping[str, str] = {
 }
 
 
-class TeamNotFound(Exception):
-    """There are no teams: an account is its own, and nobody else's."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """A team, or the caller's own account in the place of one; `account` owns the apps."""
 
-    def __init__(self) -> None:
-        super().__init__("Couldn't find that team.")
+    id: UUID
+    name: str
+    account: Account
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,13 +41,15 @@ class AddonUsage:
     meters: Mapping[str, int]
 
 
-def get_team(account: Account, identity: str) -> Account:
-    """The caller's own account, by its id or e-mail address. Raises TeamNotFound."""
-    team_id = find_uuid(identity)
-    is_own = identity.lower() == account.email.lower() if team_id is None else team_id == account.id
-    if not is_own:
-        raise TeamNotFound
-    return account
+def get_owner(account: Account, identity: str) -> Owner:
+    """A team by its name or id, the caller's own account by its id or e-mail address.
+
+    Raises TeamNotFound.
+    """
+    if identity.lower() in {account.email.lower(), str(account.id)}:
+        return Owner(id=account.id, name=account.email, account=account)
+    team = get_membership(account, identity).team
+    return Owner(id=team.id, name=team.name, account=team.account)
 
 
 def app_usage(app: App, month: Period) -> Sequence[AddonUsage]:
@@ -52,10 +57,13 @@ def app_usage(app: App, month: Period) -> Sequence[AddonUsage]:
     return _usage(app.owner_id, Addon.objects.filter(app=app), month)
 
 
-def account_usage(account: Account, month: Period) -> Mapping[UUID, Sequence[AddonUsage]]:
-    """Of all the account's add-ons that were used, by app; of destroyed ones too."""
+def usage_by_app(
+    owner: Account, account: Account, month: Period
+) -> Mapping[UUID, Sequence[AddonUsage]]:
+    """Of the owner's add-ons that were used, of destroyed ones too, on apps that `account` sees."""
     by_app: dict[UUID, list[AddonUsage]] = defaultdict(list)
-    for used in _usage(account.id, Addon.objects.filter(app__owner=account), month):
+    addons = Addon.objects.filter(visible_to(account, "app__"), app__owner=owner)
+    for used in _usage(owner.id, addons, month):
         by_app[used.app_id].append(used)
     return by_app
 

@@ -173,11 +173,13 @@ def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> At
         return attachment
     if attachment.detached_at is not None:
         raise AttachmentGone(f"The attachment {attachment.id} was detached")
-    known = (attachment.resource_id, attachment.name, attachment.app_name)
-    if known != (resource.id, request.name, request.app_name):
+    if (attachment.resource_id, attachment.name) != (resource.id, request.name):
         raise ContentDiffers(
-            f"The attachment {attachment.id} exists already, with another resource, name or app"
+            f"The attachment {attachment.id} exists already, with another resource or name"
         )
+    if attachment.app_name != request.app_name:  # the app was renamed
+        attachment.app_name = request.app_name
+        attachment.save(update_fields=["app_name"])
     return attachment
 
 

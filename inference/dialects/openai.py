@@ -47,7 +47,8 @@ PARAMETERS = (
 NAMES = FieldNames(input="input", dimension="dimensions", embedding_types="embedding_type")
 # OpenAI's own limit of a request. Decoding as many takes a tenth of a second of everybody's time.
 MAX_TOKEN_IDS = 300_000
-# The AI plugin of Heroku's CLI prints `embeddings`, which no documented answer has.
+# The AI plugin of Heroku's CLI prints `embeddings`, which no documented answer has; and of an error
+# `message` and `id`, without which it prints the whole body.
 PLUGIN = "heroku-cli-plugin-ai/"
 
 
@@ -86,9 +87,13 @@ def parse(body: bytes, scope: Scope) -> Parsed:
     render = partial(
         _render,
         is_packed=choice(fields, "encoding_format", ENCODING_FORMATS, "raw") == "base64",
-        is_for_plugin=(find_header(scope, b"user-agent") or "").startswith(PLUGIN),
+        is_for_plugin=is_from_plugin(scope),
     )
     return Parsed(request=request, render=render)
+
+
+def is_from_plugin(scope: Scope) -> bool:
+    return (find_header(scope, b"user-agent") or "").startswith(PLUGIN)
 
 
 def read_input(value: Any) -> tuple[str, ...]:
@@ -183,13 +188,27 @@ def _base64(value: Any) -> str:
 
 
 def render_failure(failure: Failure, request_id: str) -> Response:
-    error = {
+    body = {"error": _error(failure)}
+    return json_response(body, status=failure.status, headers=dict(failure.headers))
+
+
+def render_failure_for_plugin(failure: Failure, request_id: str) -> Response:
+    body = {
+        "id": failure.code or failure.kind,
+        "message": failure.message,
+        "error": _error(failure),
+    }
+    return json_response(body, status=failure.status, headers=dict(failure.headers))
+
+
+def _error(failure: Failure) -> dict[str, str | None]:
+    return {
         "message": failure.message,
         "type": failure.kind,
         "param": failure.field,
         "code": failure.code,
     }
-    return json_response({"error": error}, status=failure.status, headers=dict(failure.headers))
 
 
 DIALECT = Dialect(parse=parse, render_failure=render_failure)
+PLUGIN_DIALECT = Dialect(parse=parse, render_failure=render_failure_for_plugin)

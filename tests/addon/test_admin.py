@@ -1,6 +1,7 @@
 """The admin pages of both sides: every table, no secret, no hand edit of what a machine owns."""
 
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from django.apps import apps
@@ -18,6 +19,10 @@ from addon.platform.aliases import Wish
 from addon.platform.authorizations import create_authorization
 from addon.platform.config_vars import config_of
 from addon.platform.heroku_apps import NewApp, create_app
+from addon.platform.models import Collaborator
+from addon.platform.notifications import notify
+from addon.platform.teams import create_team
+from addon.platform.webhooks import NewWebhook, create_webhook
 from addon.provider.manifest import own_manifest
 from billing.models import CreditUse, InvoiceLine
 from billing.plans import sync_plans
@@ -36,16 +41,27 @@ def secrets(live_server: LiveServer) -> list[str]:
     manifest = replace(own_manifest(), base_url=f"{live_server.url}/heroku/resources")
     register(manifest)
     account = create_account("dev@example.com")
-    token = create_authorization(account, "laptop").access_token
+    token = create_authorization(account, "laptop").token
     wanted = NewApp(name="shop", region="us", stack="heroku-24")
     app = create_app(account, wanted, timezone.now())
+    webhook = NewWebhook(
+        include=["api:addon"], level="sync", url="https://hooks.example.com/",
+        secret="secret-of-a-webhook", authorization="Bearer of-a-webhook",
+    )  # fmt: skip
+    create_webhook(app, webhook, uuid4(), timezone.now())
     service, plan = order_plan("heroku-inference")
     order = provisioning.Order(
         app=app, account=account, service=service, plan=plan, name=None,
         wish=Wish(alias="EMBEDDING", confirm=None), options={},
     )  # fmt: skip
     provisioning.provision(order, timezone.now())
-    return [token, config_of(app)["EMBEDDING_KEY"], manifest.password]
+    team = create_team("acme", account, uuid4()).team
+    Collaborator.objects.create(app=app, account=team.account)
+    notify(account, app, "Key rotated", "A key was rotated.", timezone.now())
+    account.password = "pbkdf2_sha256$hash-of-a-password"
+    account.save()
+    told = ["secret-of-a-webhook", "Bearer of-a-webhook", "hash-of-a-password"]
+    return [token, config_of(app)["EMBEDDING_KEY"], manifest.password, *told]
 
 
 @pytest.fixture

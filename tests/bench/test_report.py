@@ -9,6 +9,7 @@ from bench.encoding import Encoding
 from bench.fairness import Fairness
 from bench.ledger import Ledgered, Recorded
 from bench.machine import Machine
+from bench.provisioning import Provisioned
 from bench.report import Bar, Results, bars, render
 from bench.stages import NAMES, Rest
 
@@ -62,6 +63,13 @@ LEDGER = Ledgered(
         )
     ],
 )
+PROVISIONING = [
+    Provisioned(
+        addons=addons, per_s=50.0, p50_ms=80.0, p99_ms=150.0, web_cpu_ms=20.0,
+        postgres_cpu_ms=postgres_cpu_ms,
+    )
+    for addons, postgres_cpu_ms in ((100, 5.0), (100_000, 12.0))
+]  # fmt: skip
 
 
 def found(what: str, **parts: object) -> Bar:
@@ -119,6 +127,16 @@ def test_fairness_allows_three_times_rest_and_a_batch() -> None:
     bar = found("beside another's bulk", fairness=FAIRNESS)
     assert bar.bound == 75.0
     assert bar.is_met is True
+
+
+def test_a_provision_may_cost_so_much_and_no_more_when_there_are_many() -> None:
+    with_most = found("CPU of a provision, platform", provisioning=PROVISIONING)
+    assert (with_most.measured, with_most.is_met) == (32.0, False)
+    growth = found("times that with the fewest", provisioning=PROVISIONING)
+    assert growth.measured == pytest.approx(32 / 25)
+    assert growth.is_met is False
+    text = render(Results(machine=MACHINE, provisioning=PROVISIONING))
+    assert "| 100,000 | 50.0 | 80 | 150 | 20.0 | 12.0 | 32.0 |" in text
 
 
 def test_the_report_of_a_part_leaves_the_others_out() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from addon.platform.models import Account, Authorization
+from addon.platform.models import AddonService
 from billing.encryption import decrypt, encrypt
 
 OLD = "an old key, with words and ümlauts in it, 0123"
@@ -49,18 +49,17 @@ def test_no_key_at_all_is_refused(settings: Settings) -> None:
 
 @pytest.mark.django_db
 def test_the_database_holds_ciphertext_and_python_plain_text() -> None:
-    account = Account.objects.create(email="dev@example.com")
-    row = Authorization.objects.create(account=account, access_token="plain", token_digest="d")
+    row = AddonService.objects.create(name="fast-db", base_url="http://db", password="plain")
     with connection.cursor() as cursor:
-        cursor.execute("SELECT access_token FROM platform_authorization")
+        cursor.execute("SELECT password FROM platform_addonservice")
         (stored,) = cursor.fetchone()
     assert "plain" not in stored
     assert decrypt(stored) == "plain"
     row.refresh_from_db()
-    assert row.access_token == "plain"
+    assert row.password == "plain"
 
 
 @pytest.mark.django_db
 def test_an_encrypted_column_cannot_be_looked_up() -> None:
     with pytest.raises(FieldError, match="encrypted"):
-        Authorization.objects.filter(access_token="plain").exists()
+        AddonService.objects.filter(password="plain").exists()

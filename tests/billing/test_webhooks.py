@@ -20,6 +20,7 @@ from billing.webhooks import (
     is_public,
     new_secret,
     post,
+    sign,
 )
 from tests.billing.stand_ins import Reply, stand_in
 
@@ -33,7 +34,7 @@ def _stand_ins_may_be_called(settings: Settings) -> None:
 
 
 def send(url: str) -> None:
-    asyncio.run(post(url, SECRET, message_id="msg_1", body=BODY, now=datetime.now(UTC)))
+    asyncio.run(post(url, sign(SECRET, "msg_1", BODY, datetime.now(UTC)), BODY.encode()))
 
 
 def test_the_receiver_can_verify_it_with_the_specifications_library() -> None:
@@ -47,7 +48,7 @@ def test_the_receiver_can_verify_it_with_the_specifications_library() -> None:
 
 def test_the_signature_is_that_of_the_specifications_example() -> None:
     at = datetime.fromtimestamp(1614265330, UTC)
-    signed = webhooks._sign(
+    signed = sign(
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", BODY, at
     )
     assert signed["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="

@@ -54,12 +54,6 @@ def test_create_account_refuses_a_taken_and_a_wrong_address(email: str) -> None:
         call_command("create_account", email, stdout=StringIO())
 
 
-def test_the_first_accounts_key_is_the_same_at_each_start() -> None:
-    key = first_account.ensure_account("dev@example.com")
-    assert first_account.ensure_account("Dev@example.com") == key
-    assert first_account.ensure_account("other@example.com") != key
-
-
 def test_the_operator_keeps_a_password_that_was_changed() -> None:
     first_account.ensure_operator("first-password")
     first_account.ensure_operator("second-password")

@@ -121,6 +121,7 @@ def test_secrets_are_made_once_and_kept_for_the_user_only(tmp_path: Path) -> Non
         "PROVIDER_PASSWORD",
         "INVOICE_SIGNING_KEY",
         "OPERATOR_PASSWORD",
+        "ACCOUNT_API_KEY",
     }
 
 

@@ -1,6 +1,7 @@
 """The URL root: the page for people, the admin with and without its slash, JSON for the rest."""
 
 import json
+import uuid
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -51,6 +52,8 @@ async def test_a_declared_body_over_the_limit_never_reaches_django() -> None:
     start, body = await run([(b"content-length", b"11")], [b"x"])
     assert start["status"] == 413
     assert "at most 10 bytes" in json.loads(body["body"])["message"]
+    request_id = dict(start["headers"])[b"request-id"].decode()
+    assert str(uuid.UUID(request_id)) == request_id
 
 
 async def test_a_body_of_unknown_length_is_cut_off_at_the_limit() -> None:

@@ -34,7 +34,8 @@ class Started:
     @property
     def exports(self) -> dict[str, str]:
         """The variables of the first line to paste."""
-        return dict(word.split("=", 1) for word in self.to_paste[0].split()[1:])
+        variables, _, _ = self.to_paste[0].removeprefix("export ").partition(";")
+        return dict(word.split("=", 1) for word in variables.split())
 
 
 class Annex:
@@ -74,19 +75,20 @@ class Annex:
         lines = text[: text.index("\n\n", text.rindex("export "))].splitlines()
         return Started(lines=lines, ready_after_s=time.monotonic() - began_at)
 
-    def manage(self, *words: str) -> None:
-        """`./manage.py WORDS`, as in a second terminal."""
+    def manage(self, *words: str, typed: str = "") -> str:
+        """What `./manage.py WORDS` prints, as in a second terminal; `typed` is its input."""
         done = subprocess.run(
             ["./manage.py", *words],
             cwd=ROOT,
             env=plain_environment(VAR_DIR=str(self.var), **self.environ),
-            stdin=subprocess.DEVNULL,
+            input=typed,
             capture_output=True,
             text=True,
             timeout=STOP_TIMEOUT_S,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def processes(self) -> list[psutil.Process]:
         """Every process that belongs to this Annex, the servers and their helpers too."""

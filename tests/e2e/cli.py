@@ -1,9 +1,14 @@
 """The real Heroku CLI, pointed at a running Annex by the lines that `make up` prints."""
 
 import json
+import os
+import pty
 import re
+import select
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +17,11 @@ from tests.e2e.annex import plain_environment
 
 PROGRAMS = Path(__file__).parent / "node_modules" / ".bin"
 COMMAND_TIMEOUT_S = 90.0
-# Colours, and the mark at the start of each line of an error.
-DECORATION = re.compile("\x1b\\[[0-9;]*m|\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}")
+AT_ONCE = 2  # each takes a second of a processor
+# Colours, what moves the cursor, and the marks at the start of an error's line and of a name.
+DECORATION = re.compile(
+    "\x1b\\[[0-9;?]*[A-Za-z]|\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}|\N{BLACK HEXAGON} "
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +34,12 @@ class Answer:
 
 
 class HerokuCli:
-    """`heroku` with a home folder of its own, so that nothing of the user's is read or written."""
+    """`heroku`, or another program in its place, with a home folder of its own, so that nothing of
+    the user's is read or written."""
 
-    def __init__(self, exports: Mapping[str, str], home: Path) -> None:
+    def __init__(self, exports: Mapping[str, str], home: Path, program: str = "heroku") -> None:
+        self.exports = dict(exports)
+        self._program = program
         # A file: git would rename its lock over a device such as /dev/null.
         git_config = home / "gitconfig"
         git_config.touch()
@@ -43,13 +54,44 @@ class HerokuCli:
 
     def try_(self, *words: str) -> Answer:
         """Run `heroku WORDS`, whatever comes of it."""
-        return self._answer(["heroku", *words])
+        return self._answer([self._program, *words])
 
     def __call__(self, *words: str) -> Answer:
         """Run `heroku WORDS`, which must succeed."""
         answer = self.try_(*words)
         assert answer.status == 0, f"heroku {' '.join(words)}: {answer.seen}"
         return answer
+
+    def each(self, *commands: Sequence[str]) -> list[Answer]:
+        """Run several, none of which waits for another; all must succeed."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(lambda words: self(*words), commands))
+
+    def in_terminal(
+        self, *words: str, answers: Sequence[tuple[str, str]], **environ: str
+    ) -> Answer:
+        """Run `heroku WORDS` in a terminal; an answer is a prompt to wait for, and what to type."""
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            [self._program, *words],
+            env=self.env | environ,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        ) as process:
+            os.close(theirs)
+            shown, unanswered = "", list(answers)
+            deadline = time.monotonic() + COMMAND_TIMEOUT_S
+            while chunk := _read(ours, deadline):
+                shown += chunk
+                if unanswered and unanswered[0][0] in _as_seen(0, shown, "").seen:
+                    os.write(ours, unanswered.pop(0)[1].encode())
+            if time.monotonic() > deadline:
+                process.kill()
+            os.close(ours)
+        assert not unanswered, f"no {unanswered[0][0]!r} in: {shown}"
+        return _as_seen(process.returncode, shown, "")
 
     def shell(self, *lines: str) -> Answer:
         """Paste lines into a shell."""
@@ -71,10 +113,23 @@ class HerokuCli:
             timeout=COMMAND_TIMEOUT_S,
             check=False,
         )
-        seen = DECORATION.sub("", done.stdout + done.stderr)
-        return Answer(
-            status=done.returncode, stdout=done.stdout, seen=re.sub(r"\s+", " ", seen).strip()
-        )
+        return _as_seen(done.returncode, done.stdout, done.stderr)
+
+
+def _as_seen(status: int, stdout: str, stderr: str) -> Answer:
+    seen = DECORATION.sub("", stdout + stderr)
+    return Answer(status=status, stdout=stdout, seen=re.sub(r"\s+", " ", seen).strip())
+
+
+def _read(terminal: int, deadline: float) -> str:
+    """What a program shows next; nothing when it has ended, or it is too late."""
+    ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
+    if not ready:
+        return ""
+    try:
+        return os.read(terminal, 65_536).decode(errors="replace")
+    except OSError:  # Linux says so when the other end is closed
+        return ""
 
 
 def curl(*words: str) -> tuple[int, dict[str, str], Any]:

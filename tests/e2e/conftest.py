@@ -42,6 +42,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             left = annex.stop(signal.SIGTERM)
             assert making.wait(CHECKPOINTS_TIMEOUT_S) == 0
             annex.environ["MODEL_CATALOGUE"] = str(CATALOGUE)
+            annex.environ["WEBHOOK_ALLOW_PRIVATE"] = "true"
             for model_id in INSTALLED:
                 annex.manage("models", "install", model_id, "--from", str(checkpoints / model_id))
             second = annex.start()
@@ -62,6 +63,16 @@ def annex(running: Running) -> Annex:
 def heroku(running: Running, tmp_path_factory: pytest.TempPathFactory) -> HerokuCli:
     assert (PROGRAMS / "heroku").exists(), "the Heroku CLI is not installed: make e2e does that"
     return HerokuCli(running.second.exports, Path(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session")
+def annexed(annex: Annex, tmp_path_factory: pytest.TempPathFactory) -> HerokuCli:
+    """The CLI by `bin/annex`, with its AI plugin, in a shell where nothing else is set."""
+    program = str(ROOT / "bin" / "annex")
+    home = Path(tmp_path_factory.mktemp("home"))
+    heroku = HerokuCli({"VAR_DIR": str(annex.var)}, home, program)
+    heroku("plugins:link", str(PROGRAMS.parent / "@heroku" / "plugin-ai"), "--no-install")
+    return heroku
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cli import PROGRAMS, HerokuCli, curl
-from tests.e2e.conftest import Embedding, Running
+from tests.e2e.cli import HerokuCli, curl
+from tests.e2e.conftest import Embedding
 
 DOCUMENTS = Path(__file__).parent / "product_documents"
-PRELOAD = Path(__file__).parent / "inference_preload.cjs"
 MULTILINGUAL, MULTILINGUAL_DIMENSIONS = "cohere-embed-multilingual", 1024
 V4, V4_DIMENSIONS = "cohere-embed-v4", 1536
 
@@ -133,30 +132,9 @@ def standard(heroku: HerokuCli, pilot_app: str) -> Embedding:
     )
 
 
-@pytest.fixture(scope="module")
-def heroku_ai(running: Running, tmp_path_factory: pytest.TempPathFactory) -> HerokuCli:
-    """The CLI with its AI plugin, which the documents name as the first way to call a model."""
-    exports = running.second.exports | {
-        "HEROKU_INFERENCE_HOST": running.annex.url,
-        "NODE_OPTIONS": f"--require={PRELOAD}",
-    }
-    heroku = HerokuCli(exports, Path(tmp_path_factory.mktemp("home")))
-    heroku("plugins:link", str(PROGRAMS.parent / "@heroku" / "plugin-ai"), "--no-install")
-    return heroku
-
-
-def test_the_ai_plugin_lists_the_models(heroku_ai: HerokuCli) -> None:
-    listed = heroku_ai("ai:models:list").seen
-    assert MULTILINGUAL in listed
-    assert V4 in listed
-
-
-def test_the_ai_plugin_shows_a_resources_model(heroku_ai: HerokuCli, pilot_app: str) -> None:
-    assert MULTILINGUAL in heroku_ai("ai:models:info", "EMBEDDING", "--app", pilot_app).seen
-
-
-def test_the_ai_plugin_calls_a_model(heroku_ai: HerokuCli, pilot_app: str) -> None:
-    call = ("ai:models:call", "EMBEDDING", "--app", pilot_app, "--prompt", "Hello")
-    assert lengths(json.loads(heroku_ai(*call, "--json").stdout)) == [MULTILINGUAL_DIMENSIONS]
-    numbers = [float(number) for number in heroku_ai(*call).stdout.split(",")]
-    assert len(numbers) == MULTILINGUAL_DIMENSIONS
+def test_the_ai_plugin_calls_a_model(annexed: HerokuCli, pilot_app: str) -> None:
+    """The first way to call one that the documents name."""
+    call = ["ai:models:call", "EMBEDDING", "--app", pilot_app, "--prompt", "Hello"]
+    as_json, printed = annexed.each([*call, "--json"], call)
+    assert lengths(json.loads(as_json.stdout)) == [MULTILINGUAL_DIMENSIONS]
+    assert len([float(number) for number in printed.stdout.split(",")]) == MULTILINGUAL_DIMENSIONS

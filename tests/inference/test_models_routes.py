@@ -175,3 +175,13 @@ async def test_an_add_on_counts_the_workers_of_its_own_pool(
     assert (await client.get(path, headers=headers)).json()["workers"] == 0
     announce(redis_client, "own", pool=str(attachment.resource_id))
     assert (await client.get(path, headers=headers)).json()["workers"] == 1
+
+
+async def test_an_error_has_what_the_ai_plugin_prints_and_for_others_openai_s_shape_alone(
+    client: httpx.AsyncClient,
+) -> None:
+    plugin = {"user-agent": "heroku-cli-plugin-ai/undefined linux"}
+    told = (await client.get("/models/1", headers=plugin)).json()
+    assert told["id"] == "missing_api_key"
+    assert told["message"] == told["error"]["message"]
+    assert (await client.get("/models/1")).json() == {"error": told["error"]}

@@ -71,7 +71,7 @@ async def payer(email: str) -> Payer:
 
     def create() -> Payer:
         account = create_account(email)
-        token = create_authorization(account, "test").access_token
+        token = create_authorization(account, "test").token
         return Payer(id=account.id, token=token)
 
     return await run_in_database_thread(create)

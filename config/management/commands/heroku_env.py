@@ -7,8 +7,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from addon.platform.accounts import find_account
 from addon.platform.authorizations import create_authorization
-from config.first_account import find_api_key
-from config.heroku_env import as_exports, heroku_env
+from config.first_account import owns_key
+from config.heroku_env import as_shell_line, heroku_env
 
 
 class Command(BaseCommand):
@@ -30,5 +30,8 @@ class Command(BaseCommand):
             raise CommandError(
                 f"There is no account {account}: ./manage.py create_account {account}"
             )
-        key = find_api_key(found) or create_authorization(found, "heroku_env").access_token
-        self.stdout.write(as_exports(heroku_env(settings.PUBLIC_URL, key)))
+        key = settings.ACCOUNT_API_KEY
+        if not owns_key(found, key):
+            key = create_authorization(found, "heroku_env").token
+        environment = heroku_env(settings.PUBLIC_URL, key)
+        self.stdout.write(as_shell_line(environment, settings.VAR_DIR.resolve()))

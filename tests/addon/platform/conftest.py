@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +21,23 @@ if TYPE_CHECKING:
     from addon.platform.models import Account, AddonService, App
     from tests.addon.platform.bad_provider import BadProvider
     from tests.addon.platform.helpers import Api
+
+
+@pytest.fixture(autouse=True)
+def _every_answer_is_in_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever calls the Platform API here: the schema has the last word on the answer."""
+    from django.test import Client
+
+    from tests.addon.platform.conformance import check_call
+
+    call = Client.generic
+
+    def checked(client: Client, method: str, path: str, *more: Any, **named: Any) -> Any:
+        answer = call(client, method, path, *more, **named)
+        check_call(method, path, answer)
+        return answer
+
+    monkeypatch.setattr(Client, "generic", checked)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from django.test import Client
@@ -24,7 +25,7 @@ class Api:
     token: str
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> Any:
-        return Client().generic(
+        return _client().generic(
             method,
             path,
             b"" if body is None else json.dumps(body).encode(),
@@ -64,8 +65,14 @@ class Api:
         return self.post("/addon-attachments", body)
 
 
+@cache
+def _client() -> Client:
+    """One for all: each builds the middleware anew, which looks for static files."""
+    return Client()
+
+
 def api_of(account: Account) -> Api:
-    return Api(token=create_authorization(account, "tests").access_token)
+    return Api(token=create_authorization(account, "tests").token)
 
 
 def new_app(account: Account, name: str, region: str = "us") -> App:

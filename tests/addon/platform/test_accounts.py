@@ -30,3 +30,20 @@ def test_the_account_endpoint_has_the_fields_of_the_schema(api: Api) -> None:
     assert body["name"] == "Dev"
     assert {"id", "created_at", "updated_at", "last_login", "verified", "federated"} <= set(body)
     assert body["delinquent_at"] is None
+
+
+def test_a_name_is_changed_removed_and_kept(api: Api) -> None:
+    assert api.patch("/account", {"name": "Tina"}).json()["name"] == "Tina"
+    assert api.patch("/account", {}).json()["name"] == "Tina"
+    assert api.get("/users/~").json()["name"] == "Tina"
+    assert api.patch("/account", {"name": None}).json()["name"] is None
+
+
+@pytest.mark.parametrize(
+    "body", [{"name": 7}, {"name": "x" * 201}, {"beta": True}, {"allow_tracking": True}]
+)
+def test_what_an_account_cannot_have_is_refused(api: Api, body: dict[str, object]) -> None:
+    answer = api.patch("/account", body)
+    assert answer.status_code == 422
+    assert next(iter(body)) in answer.json()["message"]
+    assert api.get("/account").json()["name"] == "Dev"

@@ -1,10 +1,13 @@
 """Listing add-ons, finding one, and resolving whatever the CLI was given."""
 
+import uuid
+
 import pytest
 from pytest_django import DjangoAssertNumQueries
 
-from addon.platform.models import AddonService, App, Attachment
-from tests.addon.platform.helpers import Api
+from addon.platform.models import Account, AddonService, App, Attachment
+from billing.models import Subscription
+from tests.addon.platform.helpers import Api, new_app
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +24,103 @@ def resolved(api: Api, identity: str, app: str | None = None) -> list[str]:
     return [row["name"] for row in answer.json()]
 
 
-def test_lists_have_owned_addons_only(api: Api, stranger: Api) -> None:
+def test_an_apps_list_has_what_it_owns_and_what_is_attached_to_it(
+    api: Api, stranger: Api, blog: App
+) -> None:
     assert [row["name"] for row in api.get("/addons").json()] == ["my-embedder"]
     assert [row["name"] for row in api.get("/apps/shop/addons").json()] == ["my-embedder"]
-    assert api.get("/apps/blog/addons").json() == []
+    assert [row["name"] for row in api.get("/apps/blog/addons").json()] == ["my-embedder"]
     assert stranger.get("/addons").json() == []
+    api.delete(f"/addon-attachments/{_attachment_id(api, 'blog')}")
+    assert api.get("/apps/blog/addons").json() == []
+
+
+def _attachment_id(api: Api, app: str) -> str:
+    (attachment,) = api.get(f"/apps/{app}/addon-attachments").json()
+    attachment_id: str = attachment["id"]
+    return attachment_id
+
+
+def test_an_addon_is_renamed_and_everything_else_stays(api: Api, addon: str) -> None:
+    before = api.get("/addons/my-embedder").json()
+    answer = api.patch("/apps/shop/addons/my-embedder", {"name": "searcher"})
+    assert answer.status_code == 200
+    same = {"name": "searcher", "updated_at": answer.json()["updated_at"]}
+    assert answer.json() == {**before, **same}
+    assert api.get("/addons/searcher").json()["id"] == addon
+    assert api.get("/addons/my-embedder").status_code == 404
+    assert Subscription.objects.get(resource_id=addon).resource_name == "searcher"
+
+
+@pytest.mark.parametrize("name", ["", "1st", "a", "a b", "x" * 257, str(uuid.uuid4())])
+def test_an_addon_cannot_have_every_name(api: Api, name: str) -> None:
+    answer = api.patch("/apps/shop/addons/my-embedder", {"name": name})
+    assert (answer.status_code, answer.json()["id"]) == (422, "invalid_params")
+    assert "name must start with a letter" in answer.json()["message"]
+
+
+def test_a_name_that_another_addon_has_is_refused(api: Api) -> None:
+    api.add("shop", name="searcher")
+    answer = api.patch("/apps/shop/addons/my-embedder", {"name": "searcher"})
+    assert (answer.status_code, answer.json()["message"]) == (
+        422,
+        "Name searcher is already taken",
+    )
+
+
+def test_a_change_must_name_something(api: Api) -> None:
+    answer = api.patch("/apps/shop/addons/my-embedder", {})
+    assert answer.status_code == 422
+    assert "name or plan must be given" in answer.json()["message"]
+
+
+def test_plan_and_name_may_change_at_once(api: Api) -> None:
+    change = {"name": "searcher", "plan": {"name": "heroku-inference:all-minilm-l6-v2"}}
+    changed = api.patch("/apps/shop/addons/my-embedder", change).json()
+    assert (changed["name"], changed["plan"]["name"]) == (
+        "searcher",
+        "heroku-inference:all-minilm-l6-v2",
+    )
+
+
+@pytest.mark.parametrize("identity", ["shop::EMBEDDING", "blog::shared", "EMBEDDING", "SHARED"])
+def test_an_addon_is_found_by_what_it_is_attached_as(api: Api, addon: str, identity: str) -> None:
+    assert api.get(f"/addons/{identity}").json()["id"] == addon
+    assert api.get(f"/addons/{identity}/addon-attachments").status_code == 200
+
+
+def test_an_attachments_name_that_means_several_is_ambiguous(api: Api, account: Account) -> None:
+    new_app(account, "third")
+    api.add("third", alias="EMBEDDING", name="another")
+    answer = api.get("/addons/EMBEDDING")
+    assert (answer.status_code, answer.json()) == (
+        422,
+        {
+            "id": "multiple_matches",
+            "message": "Ambiguous identifier; multiple matching add-ons found: my-embedder, "
+            "another.",
+        },
+    )
+    found = api.post("/actions/addons/resolve", {"addon": "EMBEDDING", "app": None}).json()
+    assert [row["name"] for row in found] == ["my-embedder", "another"]
+
+
+def test_an_addon_is_changed_and_destroyed_at_the_app_that_owns_it_only(api: Api) -> None:
+    assert api.get("/apps/blog/addons/my-embedder").status_code == 200
+    for answer in (
+        api.patch("/apps/blog/addons/my-embedder", {"name": "searcher"}),
+        api.delete("/apps/blog/addons/my-embedder", {"force": True}),
+    ):
+        assert (answer.status_code, answer.json()["resource"]) == (404, "add_on")
+
+
+def test_the_config_of_an_addon_has_the_manifests_names(api: Api) -> None:
+    config = {row["name"]: row["value"] for row in api.get("/addons/my-embedder/config").json()}
+    assert config == {
+        f"INFERENCE_{name}": api.config("shop")[f"EMBEDDING_{name}"]
+        for name in ("KEY", "MODEL_ID", "URL")
+    }
+    assert api.get("/addons/my-embedder/config/credential:readonly").json() == []
 
 
 def test_config_vars_are_those_on_the_owning_app(api: Api) -> None:
@@ -47,7 +142,7 @@ def test_an_addon_is_found_by_name_and_id(api: Api, addon: str) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/addons/nosuch", "/addons/01234567-89ab-cdef-0123-456789abcdef", "/addons/%00",
-     "/apps/shop/addons/nosuch", "/apps/blog/addons/my-embedder",
+     "/apps/shop/addons/nosuch", "/apps/shop/addons/heroku-inference",
      "/addons/nosuch/addon-attachments"],
 )  # fmt: skip
 def test_an_unknown_addon_is_a_404_with_its_resource(api: Api, path: str) -> None:
@@ -103,7 +198,6 @@ def test_a_service_that_the_app_has_twice_is_ambiguous(api: Api) -> None:
     [
         ("nosuch", None, "add_on"),
         ("nosuch", "shop", "add_on"),
-        ("EMBEDDING", None, "add_on"),
         ("EMBEDDING", "blog", "add_on"),
         ("heroku-inference", None, "add_on"),
         ("shop::SHARED", None, "add_on"),
@@ -130,5 +224,5 @@ def test_a_list_costs_the_same_few_queries_however_long(
 ) -> None:
     for _ in range(3):
         api.add("shop")
-    with django_assert_max_num_queries(4):  # one of them for the plan's prices
+    with django_assert_max_num_queries(5):  # one of them for the plan's prices
         assert len(api.get("/addons").json()) == 4

@@ -15,7 +15,7 @@ def basic(user: str, password: str) -> str:
 
 
 def test_a_token_is_hrku_and_a_uuid_and_not_stored_in_the_clear(account: Account) -> None:
-    token = create_authorization(account, "for tests").access_token
+    token = create_authorization(account, "for tests").token
     assert token.startswith("HRKU-")
     assert len(token) == len("HRKU-") + 36
     assert not Authorization.objects.filter(token_digest__contains=token).exists()
@@ -70,7 +70,7 @@ def test_a_revoked_token_is_refused(api: Api) -> None:
 
 
 def test_a_token_is_refused_from_its_expiry_on(account: Account) -> None:
-    token = create_authorization(account, "").access_token
+    token = create_authorization(account, "").token
     expires_at = timezone.now()
     Authorization.objects.update(expires_at=expires_at)
     assert find_authorization(token, expires_at - timedelta(seconds=1)) is not None

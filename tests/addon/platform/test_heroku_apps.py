@@ -1,12 +1,15 @@
 import re
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.conf import settings
 from django.utils import timezone
 
 from addon.platform import names
-from addon.platform.models import Account, App
+from addon.platform.models import Account, AddonService, App, Attachment
+from addon.platform.reconciliation import reconcile
+from tests.addon.platform.bad_provider import BadProvider
 from tests.addon.platform.helpers import Api, new_app
 
 pytestmark = pytest.mark.django_db
@@ -54,6 +57,68 @@ def test_another_name_is_made_up_when_the_first_is_taken(
     made_up = iter(["shop", "shop", "calm-river-12345"])
     monkeypatch.setattr(names, "app_name", lambda: next(made_up))
     assert api.post("/apps", {}).json()["name"] == "calm-river-12345"
+
+
+def test_an_app_is_renamed_and_keeps_its_id_config_and_addons(
+    api: Api, provider: AddonService, shop: App
+) -> None:
+    api.add("shop", "EMBEDDING")
+    config = api.config("shop")
+    answer = api.patch("/apps/shop", {"name": "store"})
+    assert (answer.status_code, answer.json()["name"]) == (200, "store")
+    assert api.get("/apps/store").json()["id"] == str(shop.id)
+    assert api.get("/apps/shop").status_code == 404
+    assert api.config("store") == config
+    assert api.get("/addons").json()[0]["app"]["name"] == "store"
+    assert api.post("/apps", {"name": "shop"}).status_code == 201
+
+
+def test_the_provider_learns_the_new_name_from_the_reconciler(
+    api: Api, bad_provider: BadProvider, shop: App
+) -> None:
+    api.add("shop", "DB", plan="fast-db:tiny")
+    api.patch("/apps/shop", {"name": "store"})
+    bad_provider.will("PUT", 503)
+    reconcile(timezone.now)
+    attachment = Attachment.objects.get()
+    assert attachment.next_attempt_at is not None
+    bad_provider.will("PUT", 200, {"config": {"FAST_DB_URL": "db://first"}})
+    later = attachment.next_attempt_at + timedelta(seconds=1)
+    reconcile(lambda: later)
+    calls = [request for request in bad_provider.calls if request.method == "PUT"]
+    assert len(calls) == 2
+    for call in calls:
+        assert call.path.endswith(f"/attachments/{attachment.id}")
+        assert call.body == {"name": "DB", "app": "store"}
+    assert Attachment.objects.get().next_attempt_at is None
+    reconcile(lambda: later + timedelta(days=1))
+    assert len([call for call in bad_provider.calls if call.method == "PUT"]) == 2
+
+
+@pytest.mark.parametrize("name", ["Shop", "s", "-shop", "shop-", "x" * 31, "blog"])
+def test_an_app_cannot_have_every_new_name(api: Api, shop: App, blog: App, name: str) -> None:
+    answer = api.patch("/apps/shop", {"name": name})
+    assert (answer.status_code, answer.json()["id"]) == (422, "invalid_params")
+    assert api.get("/apps/shop").status_code == 200
+
+
+def test_an_app_with_a_budget_keeps_its_name(api: Api, provider: AddonService, shop: App) -> None:
+    api.add("shop")
+    made = api.post("/account/budgets", {"scope": "app", "scope_id": "shop", "limit_microunits": 1})
+    answer = api.patch("/apps/shop", {"name": "store"})
+    assert answer.status_code == 422
+    assert "budget" in answer.json()["message"]
+    api.delete(f"/account/budgets/{made.json()['id']}")
+    assert api.patch("/apps/shop", {"name": "store"}).status_code == 200
+
+
+def test_what_an_app_without_dynos_cannot_have_is_refused_by_name(api: Api, shop: App) -> None:
+    for body, field in (({"maintenance": True}, "maintenance"), ({"build_stack": "x"}, "stack")):
+        answer = api.patch("/apps/shop", body)
+        assert answer.status_code == 422
+        assert field in answer.json()["message"]
+    unchanged = api.patch("/apps/shop", {"maintenance": False, "build_stack": "heroku-24"})
+    assert (unchanged.status_code, unchanged.json()["name"]) == (200, "shop")
 
 
 def test_region_and_stack_are_taken_as_strings_or_objects(api: Api) -> None:

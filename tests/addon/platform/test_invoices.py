@@ -2,13 +2,9 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]  # publishes no type information
 import pytest
 from pytest_django import Settings
 
@@ -20,8 +16,6 @@ from billing.models import Invoice
 from tests.addon.platform.helpers import Api
 from tests.billing.conftest import new_usage  # noqa: F401 - a fixture
 from tests.billing.invoicing import Month, invoiced_month, load_verifier
-
-SCHEMA = json.loads(Path(__file__).with_name("heroku_invoice_schema.json").read_text())
 
 pytestmark = pytest.mark.django_db
 
@@ -38,17 +32,8 @@ def month(account: Account, new_usage: Callable[..., Usage]) -> Month:  # noqa: 
     return month
 
 
-def valid(invoice: Any) -> Any:
-    """`invoice`, which Heroku's schema allows: no wrong type, no other field."""
-    definition = SCHEMA["definitions"]["invoice"]
-    jsonschema.Draft4Validator(
-        {**definition, "definitions": SCHEMA["definitions"], "additionalProperties": False}
-    ).validate(invoice)
-    return invoice
-
-
 def test_invoices_are_listed_in_herokus_shape(api: Api, month: Month) -> None:
-    draft, final = [valid(invoice) for invoice in api.get("/account/invoices").json()]
+    draft, final = api.get("/account/invoices").json()
     assert "number" not in draft
     assert (draft["state"], draft["period_start"], draft["period_end"]) == (
         0, "11/01/2026", "11/30/2026",
@@ -62,8 +47,8 @@ def test_invoices_are_listed_in_herokus_shape(api: Api, month: Month) -> None:
 def test_an_invoice_is_found_by_number_and_by_id(api: Api, month: Month) -> None:
     draft, final = api.get("/account/invoices").json()
     for identity in (final["number"], final["id"]):
-        assert valid(api.get(f"/account/invoices/{identity}").json()) == final
-    assert valid(api.get(f"/account/invoices/{draft['id']}").json())["id"] == draft["id"]
+        assert api.get(f"/account/invoices/{identity}").json() == final
+    assert api.get(f"/account/invoices/{draft['id']}").json()["id"] == draft["id"]
 
 
 def test_a_draft_is_as_of_now(api: Api, month: Month, new_usage: Callable[..., Usage]) -> None:  # noqa: F811

@@ -205,15 +205,32 @@ class TestABadProvider:
         self, api: Api, bad_provider: BadProvider
     ) -> None:
         bad_provider.will("POST", 500)
-        name = api.add("shop", "DB", plan="fast-db").json()["name"]
+        api.add("shop", "DB", plan="fast-db")
         reconcile(later(hours=23, minutes=59))
         assert only_addon().state == State.PROVISIONING
         reconcile(later(hours=25, minutes=1))
         assert bad_provider.methods() == ["POST", "POST", "DELETE"]
         assert only_addon().state == State.DEPROVISIONED
-        assert api.get(f"/addons/{name}").status_code == 404
         assert not Attachment.objects.exists()
         assert api.add("shop", "DB", plan="fast-db").status_code == 201
+
+    def test_whoever_waits_for_it_sees_that_it_failed_and_is_told_why(
+        self, api: Api, bad_provider: BadProvider
+    ) -> None:
+        bad_provider.will("POST", 500)
+        name = api.add("shop", "DB", plan="fast-db").json()["name"]
+        bad_provider.will("POST", 422, {"message": "No more room."})
+        bad_provider.will("DELETE", 500)
+        reconcile_later()
+        for path in (f"/addons/{name}", f"/apps/shop/addons/{name}"):
+            failed = api.get(path).json()
+            assert (failed["state"], failed["config_vars"]) == ("deprovisioned", [])
+        assert api.get("/addons").json() == api.get("/apps/shop/addons").json() == []
+        (told,) = api.get("/user/notifications").json()
+        assert told["title"] == f"{name} was not created"
+        assert "No more room." in told["body"]
+        assert api.delete(f"/apps/shop/addons/{name}").status_code == 404
+        assert api.add("shop", "DB", plan="fast-db", name=name).status_code == 422
 
     def test_accepted_is_left_alone_for_twelve_hours_and_then_removed(
         self, api: Api, bad_provider: BadProvider

@@ -1,0 +1,1 @@
+"""The routes of the Platform API: translate in, one call, out."""

@@ -1,0 +1,132 @@
+"""Add-ons."""
+
+from django.db.models import QuerySet
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from addon.platform import (
+    addon_services,
+    addons,
+    bodies,
+    heroku_apps,
+    plan_changes,
+    provisioning,
+    ranges,
+)
+from addon.platform.access import Permission
+from addon.platform.authentication import account_of
+from addon.platform.models import Addon
+from addon.platform.scopes import Area
+from addon.platform.serializers import (
+    Answer,
+    addon_json,
+    addons_json,
+)
+from addon.platform.views.base import PlatformView, app_of, creation_id
+
+
+class AddonsView(PlatformView):
+    def get(self, request: Request) -> Response:
+        return list_of_addons(request, addons.list_addons(account_of(request)))
+
+
+class AddonView(PlatformView):
+    def get(self, request: Request, addon: str) -> Response:
+        account = account_of(request)
+        found = addons.get_addon(account, addon)
+        return Response(addon_json(found, account, timezone.now()))
+
+
+class AddonConfigView(PlatformView):
+    """What the add-on has for the app that owns it, by the names of the manifest."""
+
+    area = Area.CONFIG_VARS
+
+    def get(self, request: Request, addon: str) -> Response:
+        account = account_of(request)
+        found = addons.get_addon(account, addon)
+        heroku_apps.get_app(account, str(found.app_id), Permission.DEPLOY)
+        config = addons.config_of(found)
+        rows: list[Answer] = [{"name": name, "value": value} for name, value in config.items()]
+        return ranges.answer_short(request, rows, sortable=("name",))
+
+
+class AddonNamespaceConfigView(PlatformView):
+    """Named credentials, which no add-on here has; `addons:attach --credential` asks for them."""
+
+    area = Area.CONFIG_VARS
+
+    def get(self, request: Request, addon: str, namespace: str) -> Response:
+        addons.get_addon(account_of(request), addon)
+        return ranges.answer_short(request, [], sortable=("name",))
+
+
+class AppAddonsView(PlatformView):
+    def get(self, request: Request, app: str) -> Response:
+        return list_of_addons(request, addons.list_app_addons(app_of(request, app)))
+
+    def post(self, request: Request, app: str) -> Response:
+        found, account = app_of(request, app, Permission.OPERATE), account_of(request)
+        body = bodies.read_addon(request.data)
+        service, plan = addon_services.order_plan(body.plan)
+        order = provisioning.Order(
+            id=creation_id(request),
+            app=found,
+            account=account,
+            service=service,
+            plan=plan,
+            name=body.name,
+            wish=body.wish,
+            options=body.options,
+        )
+        now = timezone.now()
+        ordered = provisioning.provision(order, now)
+        return Response(addon_json(ordered, account, now), status=201)
+
+
+class AppAddonView(PlatformView):
+    def get(self, request: Request, app: str, addon: str) -> Response:
+        account = account_of(request)
+        found = addons.get_app_addon(account, app_of(request, app), addon)
+        return Response(addon_json(found, account, timezone.now()))
+
+    def patch(self, request: Request, app: str, addon: str) -> Response:
+        account, now = account_of(request), timezone.now()
+        found = addons.get_own_addon(account, app_of(request, app), addon)
+        change = bodies.read_addon_change(request.data)
+        if change.plan is not None:
+            plan = addon_services.plan_to_change_to(found.service, change.plan)
+            found = plan_changes.change_plan(found, plan, account, now)
+        if change.name is not None:
+            found = provisioning.rename(found, change.name, account, timezone.now())
+        return Response(addon_json(found, account, now))
+
+    def delete(self, request: Request, app: str, addon: str) -> Response:
+        account, now = account_of(request), timezone.now()
+        found = addons.get_own_addon(account, app_of(request, app), addon)
+        force = bodies.read_force(request.data)
+        destroyed = provisioning.destroy(found, account, now, force=force)
+        # The CLI reads the state; an empty 204 would crash it.
+        return Response(addon_json(destroyed, account, now))
+
+
+class ResolveAddonsView(PlatformView):
+    area = Area.LOOK_UP
+
+    def post(self, request: Request) -> Response:
+        account, body = account_of(request), bodies.read_resolve(request.data, "addon")
+        found = addons.resolve_addons(account, body.identity, body.app)
+        return Response(addons_json(found, account, timezone.now()))
+
+
+def list_of_addons(request: Request, rows: QuerySet[Addon]) -> Response:
+    account, now = account_of(request), timezone.now()
+    return ranges.answer(
+        request,
+        rows,
+        sortable={"id": "id", "name": "name", "created_at": "created_at"},
+        unique=("id", "name"),
+        default="created_at",
+        to_json=lambda page: addons_json(page, account, now),
+    )

@@ -1,0 +1,100 @@
+"""Events: what changed on an app that has webhooks, written in the transaction of the change."""
+
+import uuid
+
+from psycopg.types.json import Jsonb
+
+from addon.json_api import iso
+from addon.platform.changes import Change
+from addon.platform.collaborators import get_access
+from addon.platform.models import (
+    Addon,
+    App,
+    Attachment,
+    Collaborator,
+    DeliveryStatus,
+    Release,
+    Webhook,
+    WebhookDelivery,
+    WebhookEvent,
+)
+from addon.platform.serializers import Answer, addon_json, app_json, attachment_json, release_json
+from addon.platform.tasks import due_soon
+from addon.platform.team_serializers import access_json
+
+VERSION = "application/vnd.heroku+json; version=3"
+
+
+def record_change(change: Change, **_: object) -> None:
+    """Receives changes.changed. Nothing is written where no webhook includes the change."""
+    webhooks = _including(change)
+    if not webhooks:
+        return
+    event = _create_event(change)
+    WebhookDelivery.objects.bulk_create(
+        WebhookDelivery(
+            webhook=webhook,
+            event=event,
+            status=DeliveryStatus.PENDING,
+            created_at=change.at,
+            updated_at=change.at,
+        )
+        for webhook in webhooks
+    )
+    due_soon([webhook.id for webhook in webhooks], change.at)
+
+
+def _including(change: Change) -> list[Webhook]:
+    """Until the transaction ends none of them is removed. A stronger lock, and so to say that they
+    are due, would wait for others' transactions, and they perhaps for this one."""
+    query = """
+        SELECT id FROM platform_webhook WHERE app_id = %s AND include @> %s
+        ORDER BY id FOR KEY SHARE
+    """
+    return list(Webhook.objects.raw(query, [change.app.id, Jsonb([change.kind])]))
+
+
+def _create_event(change: Change) -> WebhookEvent:
+    event_id = uuid.uuid4()
+    return WebhookEvent.objects.create(
+        id=event_id,
+        app=change.app,
+        include=change.kind,
+        action=change.action,
+        payload=_payload(change, event_id),
+        created_at=change.at,
+    )
+
+
+def _payload(change: Change, event_id: uuid.UUID) -> Answer:
+    at = iso(change.at)
+    return {
+        "action": change.action,
+        "actor": {"email": change.account.email, "id": str(change.account.id)},
+        "created_at": at,
+        "data": _data(change),
+        "id": str(event_id),
+        "previous_data": dict(change.previous),
+        "published_at": at,
+        "resource": change.kind.removeprefix("api:"),
+        "sequence": None,
+        "updated_at": at,
+        "version": VERSION,
+    }
+
+
+def _data(change: Change) -> Answer:
+    """The row, as the app's owner sees it by the Platform API."""
+    match change.row:
+        case App() as app:
+            return app_json(app)
+        case Addon() as addon:
+            return addon_json(addon, change.app.owner, change.at)
+        case Attachment() as attachment:
+            return attachment_json(attachment)
+        case Collaborator() as collaborator:
+            return access_json(get_access(change.app, str(collaborator.account_id)))
+        case Release() as release:
+            return release_json(release, release.version)
+        case row:
+            raise TypeError(f"webhooks have no {type(row).__name__}")

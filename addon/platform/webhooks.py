@@ -1,0 +1,167 @@
+"""An app's webhooks: where its changes are posted to, which ones, and how hard to try."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from addon.json_api import find_uuid
+from addon.platform.heroku_apps import lock_app
+from addon.platform.models import App, Webhook, WebhookDelivery, WebhookEvent
+from addon.platform.tasks import due_soon
+
+# Heroku's; of some nothing ever happens here, see docs/webhooks.md.
+INCLUDES = (
+    "api:addon",
+    "api:addon-attachment",
+    "api:app",
+    "api:build",
+    "api:collaborator",
+    "api:domain",
+    "api:dyno",
+    "api:formation",
+    "api:release",
+    "api:sni-endpoint",
+    "api:ssl-endpoint",
+)
+LEVELS = ("notify", "sync")
+WEBHOOKS_MAX = 20  # of an app
+SECRET_BYTES = 32
+
+
+class WebhookNotFound(Exception):
+    pass
+
+
+class WebhookDeliveryNotFound(Exception):
+    pass
+
+
+class WebhookEventNotFound(Exception):
+    pass
+
+
+class TooManyWebhooks(Exception):
+    def __init__(self, app: App) -> None:
+        super().__init__(
+            f"The app {app.name} has {WEBHOOKS_MAX} webhooks, and cannot have more. "
+            "Remove one with `heroku webhooks:remove`"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewWebhook:
+    """`secret` is None when one is to be made."""
+
+    include: Sequence[str]
+    level: str
+    url: str
+    secret: str | None
+    authorization: str
+
+
+def create_webhook(app: App, wanted: NewWebhook, webhook_id: UUID, now: datetime) -> Webhook:
+    """A webhook under `webhook_id`: the one that is there when it was made before.
+
+    Raises TooManyWebhooks.
+    """
+    with transaction.atomic():
+        locked = lock_app(app.id)
+        made = locked.webhooks.filter(id=webhook_id).first()
+        if made is not None:
+            return made
+        if locked.webhooks.count() >= WEBHOOKS_MAX:
+            raise TooManyWebhooks(locked)
+        return Webhook.objects.create(
+            id=webhook_id,
+            app=locked,
+            url=wanted.url,
+            include=list(wanted.include),
+            level=wanted.level,
+            secret=wanted.secret or secrets.token_hex(SECRET_BYTES),
+            authorization=wanted.authorization,
+            created_at=now,
+            updated_at=now,
+        )
+
+
+def secret_to_tell(webhook: Webhook, wanted: NewWebhook) -> str | None:
+    """The secret, when it was made here and for this request, be it a repeated one."""
+    is_as_made = webhook.updated_at == webhook.created_at
+    return webhook.secret if wanted.secret is None and is_as_made else None
+
+
+def change_webhook(webhook: Webhook, changes: Mapping[str, object], now: datetime) -> Webhook:
+    """Give it other fields; a delivery that waits for a retry is tried at once.
+
+    Raises WebhookNotFound when it was removed meanwhile.
+    """
+    with transaction.atomic():
+        locked = _lock(webhook, no_key=True)
+        for name, value in changes.items():
+            setattr(locked, name, value)
+        locked.updated_at = now
+        # One that is being tried has none, so the lease of who tries it stays.
+        if locked.deliveries.filter(next_attempt_at__gt=now).update(next_attempt_at=now):
+            locked.next_attempt_at = None
+            due_soon([locked.id], now)
+        locked.save()
+    return locked
+
+
+def remove_webhook(webhook: Webhook) -> None:
+    """With its deliveries; what is under way may still arrive. Raises WebhookNotFound."""
+    with transaction.atomic():
+        _lock(webhook).delete()
+
+
+def _lock(webhook: Webhook, *, no_key: bool = False) -> Webhook:
+    """Without `no_key`, once no transaction that tells it of a change is open."""
+    locked = Webhook.objects.select_for_update(of=["self"], no_key=no_key).select_related("app")
+    found = locked.filter(id=webhook.id).first()
+    if found is None:
+        raise WebhookNotFound("Couldn't find that webhook.")
+    return found
+
+
+def list_webhooks(app: App) -> QuerySet[Webhook]:
+    # Their secrets are for nobody to see, and so not even read.
+    return app.webhooks.defer("secret", "authorization").select_related("app")
+
+
+def get_webhook(app: App, identity: str) -> Webhook:
+    """By id. Raises WebhookNotFound."""
+    webhook_id = find_uuid(identity)
+    found = list_webhooks(app).filter(id=webhook_id).first() if webhook_id else None
+    if found is None:
+        raise WebhookNotFound("Couldn't find that webhook.")
+    return found
+
+
+def list_deliveries(app: App, status: str | None = None) -> QuerySet[WebhookDelivery]:
+    found = WebhookDelivery.objects.filter(webhook__app=app).select_related("webhook", "event")
+    # What happened can be long, and the secrets are for nobody to see.
+    found = found.defer("event__payload", "webhook__secret", "webhook__authorization")
+    return found if status is None else found.filter(status=status)
+
+
+def get_delivery(app: App, identity: str) -> WebhookDelivery:
+    """By id. Raises WebhookDeliveryNotFound."""
+    delivery_id = find_uuid(identity)
+    found = list_deliveries(app).filter(id=delivery_id).first() if delivery_id else None
+    if found is None:
+        raise WebhookDeliveryNotFound("Couldn't find that webhook delivery.")
+    return found
+
+
+def get_event(app: App, identity: str) -> WebhookEvent:
+    """By id. Raises WebhookEventNotFound."""
+    event_id = find_uuid(identity)
+    found = app.webhook_events.filter(id=event_id).first() if event_id else None
+    if found is None:
+        raise WebhookEventNotFound("Couldn't find that webhook event.")
+    return found

@@ -1,0 +1,106 @@
+"""A create that is sent again, as the CLI does on a broken connection, makes nothing twice."""
+
+import uuid
+from typing import Any
+
+import pytest
+
+from addon.platform.models import Addon, AddonService, App, Attachment, Release
+from billing.models import Subscription
+from tests.addon.platform.bad_provider import BadProvider
+from tests.addon.platform.helpers import Api
+
+ORDER = {"plan": "heroku-inference", "attachment": {"name": "EMBEDDING"}}
+
+
+@pytest.fixture
+def request_id() -> str:
+    return str(uuid.uuid4())
+
+
+def post(api: Api, path: str, body: object, request_id: str) -> Any:
+    # The CLI puts a new id in front of those that it remembers.
+    return api.call("POST", path, body, **{"Request-Id": f"{request_id},{uuid.UUID(int=7)}"})
+
+
+def test_an_app_is_created_once(api: Api, request_id: str) -> None:
+    first = post(api, "/apps", {"name": "shop"}, request_id)
+    again = post(api, "/apps", {"name": "shop"}, request_id)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json() == first.json()
+    assert Release.objects.count() == 1
+
+
+def test_an_app_with_a_made_up_name_is_created_once(api: Api, request_id: str) -> None:
+    names = {post(api, "/apps", {}, request_id).json()["name"] for _ in range(3)}
+    assert len(names) == 1
+    assert len(api.get("/apps").json()) == 1
+
+
+def test_another_request_id_or_body_makes_another_app(api: Api, request_id: str) -> None:
+    post(api, "/apps", {}, request_id)
+    post(api, "/apps", {}, str(uuid.uuid4()))
+    post(api, "/apps", {"region": "eu"}, request_id)
+    assert App.objects.count() == 3
+
+
+def test_a_name_that_is_taken_stays_taken_for_others(
+    api: Api, stranger: Api, request_id: str
+) -> None:
+    post(api, "/apps", {"name": "shop"}, request_id)
+    assert post(stranger, "/apps", {"name": "shop"}, request_id).status_code == 422
+
+
+def test_an_app_that_was_destroyed_meanwhile_is_created_anew(api: Api, request_id: str) -> None:
+    first = post(api, "/apps", {"name": "shop"}, request_id).json()
+    api.delete("/apps/shop")
+    again = post(api, "/apps", {"name": "shop"}, request_id)
+    assert again.status_code == 201
+    assert again.json()["id"] != first["id"]
+
+
+def test_an_addon_is_ordered_once(
+    api: Api, provider: AddonService, shop: App, request_id: str
+) -> None:
+    first = post(api, "/apps/shop/addons", ORDER, request_id)
+    again = post(api, "/apps/shop/addons", ORDER, request_id)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json() == first.json()
+    assert Addon.objects.count() == Attachment.objects.count() == Subscription.objects.count() == 1
+    assert api.releases("shop")[1:] == [f"Attach EMBEDDING ({first.json()['name']})"]
+
+
+def test_an_order_that_was_refused_is_asked_again(
+    api: Api, bad_provider: BadProvider, shop: App, request_id: str
+) -> None:
+    order = {"plan": "fast-db:tiny"}
+    bad_provider.will("POST", 422, {"message": "Not today"})
+    for _ in range(2):
+        answer = post(api, "/apps/shop/addons", order, request_id)
+        assert (answer.status_code, answer.json()["message"]) == (422, "Not today")
+    first, second = bad_provider.calls
+    assert first.body["uuid"] != second.body["uuid"]
+
+
+def test_an_addon_is_attached_once(
+    api: Api, provider: AddonService, shop: App, blog: App, request_id: str
+) -> None:
+    name = api.add("shop", "EMBEDDING").json()["name"]
+    body = {"addon": {"name": name}, "app": {"name": "blog"}, "name": "SHARED"}
+    first = post(api, "/addon-attachments", body, request_id)
+    again = post(api, "/addon-attachments", body, request_id)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json() == first.json()
+    assert len(api.releases("blog")) == 2
+
+
+def test_an_attachment_that_was_detached_meanwhile_is_made_anew(
+    api: Api, provider: AddonService, shop: App, blog: App, request_id: str
+) -> None:
+    name = api.add("shop", "EMBEDDING").json()["name"]
+    body = {"addon": name, "app": "blog"}
+    first = post(api, "/addon-attachments", body, request_id).json()
+    api.delete(f"/addon-attachments/{first['id']}")
+    again = post(api, "/addon-attachments", body, request_id)
+    assert again.status_code == 201
+    assert api.config("blog")[f"{again.json()['name']}_KEY"]
