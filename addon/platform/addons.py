@@ -51,15 +51,14 @@ def get_addon(account: Account, identity: str) -> Addon:
 
     Raises AddonNotFound, AppNotFound, MultipleMatches.
     """
-    return _only(_find(account, identity, None) or _find_failed(account, identity))
+    found = _find(account, identity, None, _visible(account))
+    return _only(found or _find_failed(account, identity))
 
 
 def get_app_addon(account: Account, app: App, identity: str) -> Addon:
     """Likewise, of those that `app` owns or has attached."""
-    found = _find(account, identity, app)
-    here = set(list_app_addons(app).values_list("id", flat=True))
     return _only(
-        [addon for addon in found if addon.id in here]
+        _find(account, identity, app, list_app_addons(app))
         or [addon for addon in _find_failed(account, identity) if addon.app_id == app.id]
     )
 
@@ -76,8 +75,7 @@ def get_own_addon(account: Account, app: App, identity: str) -> Addon:
 
     Raises AddonNotFound, MultipleMatches, and Forbidden without the permission to.
     """
-    found = _find(account, identity, app)
-    addon = _only([addon for addon in found if addon.app_id == app.id])
+    addon = _only(_find(account, identity, app, _live().filter(app=app)))
     require(addon.app, account, Permission.OPERATE)
     return addon
 
@@ -97,31 +95,53 @@ def _by_identity(addons: QuerySet[Addon], identity: str) -> QuerySet[Addon]:
     return addons.filter(name=identity) if is_storable(identity) else addons.none()
 
 
-def resolve_addons(account: Account, identity: str, app_identity: str | None) -> list[Addon]:
+def resolve_addons(
+    account: Account, identity: str, app_identity: str | None, service: str | None = None
+) -> list[Addon]:
     """The add-ons that `identity` may mean, at least one; several for a service's name, or for an
-    attachment's name without an app.
+    attachment's name without an app. Only those of `service`, where one is given by name or id.
 
     In this order: the id or name of an add-on, the id of an attachment, `app::ALIAS` or an
-    attachment's name, and with an app a service's name. An add-on that is attached to an app that
-    `account` may see is found as well. Raises AddonNotFound, AppNotFound.
+    attachment's name, and with an app a service's name. With an app what is on it comes first, and
+    then any add-on that is owned by, or attached to, an app that `account` may see.
+    Raises AddonNotFound, AppNotFound.
     """
+    found: list[Addon] = []
+    of_service = Q() if service is None else service_is(service)
     app = get_app(account, app_identity) if app_identity else None
-    found = _find(account, identity, app)
-    if not found and app is not None and is_storable(identity):
-        found = list(list_app_addons(app).filter(service__name=identity))
+    if app is not None:
+        here = list_app_addons(app).filter(of_service)
+        found = _find(account, identity, app, here)
+        if not found and is_storable(identity):
+            found = list(here.filter(service__name=identity))
+    found = found or _find(account, identity, app, _visible(account).filter(of_service))
     if not found:
         raise AddonNotFound
     return found
 
 
-def _find(account: Account, identity: str, app: App | None) -> list[Addon]:
-    """Of the first meaning of `identity` that there is; perhaps none. Raises AppNotFound."""
+def service_is(identity: str, path: str = "service") -> Q:
+    """By name or id; `path` leads to the service from the rows that are filtered."""
+    service_id = find_uuid(identity)
+    if service_id is not None:
+        return Q(**{f"{path}_id": service_id})
+    return Q(**{f"{path}__name": identity})
+
+
+def _visible(account: Account) -> QuerySet[Addon]:
+    """What `account` may call by a name: also what others own and its apps have attached."""
+    visible = visible_to(account, "app__")
+    return _live().filter(visible | _is_attached(visible))
+
+
+def _find(account: Account, identity: str, app: App | None, addons: QuerySet[Addon]) -> list[Addon]:
+    """Those of `addons` by the first meaning of `identity` that fits any; perhaps none.
+
+    Raises AppNotFound.
+    """
     if "::" in identity:
         app_identity, _, identity = identity.partition("::")
         app = get_app(account, app_identity)
-    addons = _live().filter(
-        visible_to(account, "app__") | _is_attached(visible_to(account, "app__"))
-    )
     for meaning in _meanings(account, addons, identity, app):
         if found := list(meaning):
             return found

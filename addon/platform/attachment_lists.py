@@ -4,6 +4,7 @@ from django.db.models import QuerySet
 
 from addon.json_api import find_uuid, is_storable
 from addon.platform.access import visible_to
+from addon.platform.addons import service_is
 from addon.platform.attachments import AttachmentNotFound
 from addon.platform.heroku_apps import get_app
 from addon.platform.models import Account, Addon, App, Attachment, AttachmentState
@@ -43,15 +44,18 @@ def get_app_attachment(app: App, identity: str) -> Attachment:
 
 
 def resolve_attachments(
-    account: Account, identity: str, app_identity: str | None
+    account: Account, identity: str, app_identity: str | None, service: str | None = None
 ) -> list[Attachment]:
-    """By id, name or `app::ALIAS`, at least one; several for a name that several apps have.
+    """By id, name or `app::ALIAS`, at least one; several for a name that several apps have. Only
+    those of `service`, where one is given by name or id.
 
     Raises AttachmentNotFound, AppNotFound.
     """
     if "::" in identity:
         app_identity, _, identity = identity.partition("::")
     attachments = list_attachments(account)
+    if service is not None:
+        attachments = attachments.filter(service_is(service, "addon__service"))
     if app_identity:
         attachments = attachments.filter(app=get_app(account, app_identity))
     found = list(_by_identity(attachments, identity))

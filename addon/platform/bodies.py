@@ -36,6 +36,7 @@ class AttachmentBody:
 class ResolveBody:
     identity: str
     app: str | None
+    service: str | None
 
 
 def read_new_app(data: object, new_id: UUID) -> NewApp:
@@ -102,6 +103,7 @@ def read_resolve(data: object, field: str) -> ResolveBody:
     return ResolveBody(
         identity=_read_reference(body, field),
         app=_find_reference(body, "app"),
+        service=_find_reference(body, "addon_service"),
     )
 
 

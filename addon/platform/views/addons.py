@@ -116,7 +116,7 @@ class ResolveAddonsView(PlatformView):
 
     def post(self, request: Request) -> Response:
         account, body = account_of(request), bodies.read_resolve(request.data, "addon")
-        found = addons.resolve_addons(account, body.identity, body.app)
+        found = addons.resolve_addons(account, body.identity, body.app, body.service)
         return Response(addons_json(found, account, timezone.now()))
 
 

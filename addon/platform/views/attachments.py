@@ -73,7 +73,7 @@ class ResolveAttachmentsView(PlatformView):
     def post(self, request: Request) -> Response:
         body = bodies.read_resolve(request.data, "addon_attachment")
         account = account_of(request)
-        found = attachment_lists.resolve_attachments(account, body.identity, body.app)
+        found = attachment_lists.resolve_attachments(account, body.identity, body.app, body.service)
         return Response(_answers(request, found))
 
 

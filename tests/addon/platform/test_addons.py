@@ -183,6 +183,30 @@ def test_everything_that_an_addon_may_be_called_is_resolved(api: Api, addon: str
         assert resolved(api, identity, app) == ["my-embedder"], (identity, app)
 
 
+def test_on_an_app_what_it_has_comes_before_another_apps_addon_of_that_name(api: Api) -> None:
+    api.add("blog", "OTHER", name="EMBEDDING")
+    assert resolved(api, "EMBEDDING", "shop") == ["my-embedder"]
+    assert resolved(api, "EMBEDDING") == resolved(api, "EMBEDDING", "blog") == ["EMBEDDING"]
+    assert api.get("/apps/shop/addons/EMBEDDING").json()["name"] == "my-embedder"
+    answer = api.delete("/apps/shop/addons/EMBEDDING", {"force": True})
+    assert (answer.status_code, answer.json()["name"]) == (200, "my-embedder")
+
+
+@pytest.mark.parametrize("kind", ["addon", "addon_attachment"])
+def test_a_service_narrows_what_a_name_may_mean(api: Api, kind: str) -> None:
+    path, name = f"/actions/{kind.replace('_', '-')}s/resolve", "EMBEDDING"
+    service = api.get("/addon-services/heroku-inference").json()["id"]
+    for wanted, status in (
+        ("heroku-inference", 200),
+        (service, 200),
+        ("nosuch", 404),
+        (str(uuid.uuid4()), 404),
+    ):
+        for app in ("shop", None):
+            body = {kind: name, "app": app, "addon_service": wanted}
+            assert api.post(path, body).status_code == status, (wanted, app)
+
+
 def test_the_app_may_be_given_by_id_or_left_out(api: Api, shop: App) -> None:
     assert resolved(api, "EMBEDDING", str(shop.id)) == ["my-embedder"]
     assert api.post("/actions/addons/resolve", {"addon": "my-embedder"}).status_code == 200
