@@ -142,21 +142,24 @@ def _finish_attaching(
     attachment: Attachment, config: Mapping[str, str], account: Account, now: datetime
 ) -> None:
     with transaction.atomic():
-        lock_app(attachment.app_id)
         finish(attachment, config, account, now)
 
 
 def finish(
     attachment: Attachment, config: Mapping[str, str], account: Account, now: datetime
 ) -> None:
-    """Config vars, `attached`, one release. Within a transaction that holds the app's lock.
+    """Config vars, `attached`, one release. Within a transaction.
 
-    Raises ConcurrentChange when the attachment is not `attaching` any more.
+    Raises AppNotFound, and ConcurrentChange when the attachment is not `attaching` any more.
     """
+    told, attachment.app = attachment.app.name, lock_app(attachment.app_id)
+    knows_app = attachment.addon.service.attachment_credentials
+    was_renamed = knows_app and attachment.app.name != told  # while the provider was asked
     overwritten = find_attached(attachment.app, attachment.name)
     if overwritten is not None:
         _release_name(overwritten, account, now, next_attempt_at=now)
-    move_attachment(attachment, AttachmentState.ATTACHED, now, next_attempt_at=None)
+    next_attempt_at = now if was_renamed else None
+    move_attachment(attachment, AttachmentState.ATTACHED, now, next_attempt_at)
     config_vars.write_attached(attachment, config)
     description = f"Attach {attachment.name} ({attachment.addon.name})"
     create_release(attachment.app, account, description, now)

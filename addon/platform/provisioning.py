@@ -229,7 +229,6 @@ def _finish(
             deadline_at=None,
             last_error="",
         )
-        attachment.app = lock_app(attachment.app_id)
         attachments.finish(attachment, done.config, account, now)
         _announce(addon, "update", account, now, state=State.PROVISIONING)
 
