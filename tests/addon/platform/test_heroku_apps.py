@@ -1,16 +1,20 @@
 import re
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 from django.conf import settings
+from django.db import connection, transaction
 from django.utils import timezone
 
 from addon.platform import names
-from addon.platform.models import Account, AddonService, App, Attachment
+from addon.platform.heroku_apps import lock_app
+from addon.platform.models import Account, AddonService, App, Attachment, Notification
+from addon.platform.notifications import notify
 from addon.platform.reconciliation import reconcile
 from tests.addon.platform.bad_provider import BadProvider
-from tests.addon.platform.helpers import Api, new_app
+from tests.addon.platform.helpers import Api, fast_db_answer, new_app
 
 pytestmark = pytest.mark.django_db
 
@@ -93,6 +97,45 @@ def test_the_provider_learns_the_new_name_from_the_reconciler(
     assert Attachment.objects.get().next_attempt_at is None
     reconcile(lambda: later + timedelta(days=1))
     assert len([call for call in bad_provider.calls if call.method == "PUT"]) == 2
+
+
+@pytest.mark.parametrize(("method", "status"), [("POST", 201), ("PUT", 200)])
+def test_a_provider_that_was_asked_by_the_old_name_is_told_the_new_one(
+    api: Api, bad_provider: BadProvider, shop: App, method: str, status: int
+) -> None:
+    database = {"POST": "", "PUT": "my-db"}[method]
+    if database:
+        api.add("shop", "DB", plan="fast-db:tiny", name=database)
+
+    def rename() -> None:
+        api.patch("/apps/shop", {"name": "store"})
+        connection.close()
+
+    answer = fast_db_answer("up") if method == "POST" else {"config": {"FAST_DB_URL": "db://2"}}
+    bad_provider.will(method, status, answer, before=rename)
+    ordered = api.attach(database, "shop", "NEW") if database else api.add("shop", "NEW", "fast-db")
+    assert ordered.status_code == 201
+    bad_provider.will("PUT", 200, {"config": {"FAST_DB_URL": "db://2"}})
+    reconcile(lambda: timezone.now() + timedelta(minutes=1))
+    told = [call.body["app"] for call in bad_provider.calls if call.body.get("name") == "NEW"]
+    assert told[-1:] == ["store"]
+    assert not Attachment.objects.exclude(next_attempt_at=None).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_refers_to_an_app_does_not_wait_for_its_lock(account: Account) -> None:
+    shop = new_app(account, "shop")
+
+    def refer() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '5s'")
+        notify(account, shop, "Told", "", timezone.now())
+        connection.close()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as threads:
+        lock_app(shop.id)
+        threads.submit(refer).result()
+    assert Notification.objects.get().app_id == shop.id
 
 
 @pytest.mark.parametrize("name", ["Shop", "s", "-shop", "shop-", "x" * 31, "blog"])
