@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from uuid import UUID
 
 from django.db import transaction
 
@@ -70,8 +71,9 @@ def change_config(
         return config_of(locked)
 
 
-def roll_back(app: App, release: Release, account: Account, now: datetime) -> Release:
-    """Give the user's config vars the values that they had with `release`; a new release.
+def roll_back(app: App, release: Release, account: Account, now: datetime, new_id: UUID) -> Release:
+    """Give the user's config vars the values that they had with `release`; a new release, or with
+    the same `new_id` again the one that was made.
 
     What attachments own stays as it is: add-ons are not rolled back. Raises NotEligible and
     NoSnapshot.
@@ -79,6 +81,9 @@ def roll_back(app: App, release: Release, account: Account, now: datetime) -> Re
     wanted = user_config_of_release(release)
     with transaction.atomic():
         locked = lock_app(app.id)
+        made = locked.releases.filter(id=new_id).first()
+        if made is not None:
+            return made
         if release.version == current_version(locked):
             raise NotEligible(f"v{release.version} is the current release already")
         current = {var.name: var for var in locked.config_vars.all()}
@@ -86,7 +91,7 @@ def roll_back(app: App, release: Release, account: Account, now: datetime) -> Re
         owned |= {name for coming in attachments_under_way(locked) for name in var_names(coming)}
         gone = dict.fromkeys(current.keys() - wanted.keys() - owned)
         _write(locked, {**gone, **{name: wanted[name] for name in wanted.keys() - owned}})
-        return create_release(locked, account, f"Rollback to v{release.version}", now)
+        return create_release(locked, account, f"Rollback to v{release.version}", now, new_id)
 
 
 def _validate(changes: Mapping[str, str | None]) -> None:

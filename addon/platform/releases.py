@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import datetime
+from uuid import UUID, uuid4
 
 from django.db.models import Max, QuerySet
 
@@ -22,10 +23,13 @@ class NoSnapshot(Exception):
     """The release is from before config vars were kept with releases."""
 
 
-def create_release(app: App, account: Account, description: str, now: datetime) -> Release:
+def create_release(
+    app: App, account: Account, description: str, now: datetime, release_id: UUID | None = None
+) -> Release:
     """The next release. The caller holds the lock of `app`, so versions have no gaps or doubles."""
     newest: int = app.releases.aggregate(newest=Max("version"))["newest"] or 0
     release = Release.objects.create(
+        id=release_id or uuid4(),
         app=app,
         version=newest + 1,
         description=description,

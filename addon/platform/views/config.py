@@ -16,7 +16,7 @@ from addon.platform.scopes import Area
 from addon.platform.serializers import (
     release_json,
 )
-from addon.platform.views.base import PlatformView, app_of
+from addon.platform.views.base import PlatformView, app_of, creation_id
 
 
 class ReleasesView(PlatformView):
@@ -36,8 +36,10 @@ class ReleasesView(PlatformView):
         """Roll back; `release` is an id or a version."""
         found = app_of(request, app, Permission.DEPLOY)
         release = releases.get_release(found, bodies.read_release(request.data))
-        made = config_vars.roll_back(found, release, account_of(request), timezone.now())
-        return Response(release_json(made, made.version), status=201)
+        made = config_vars.roll_back(
+            found, release, account_of(request), timezone.now(), creation_id(request)
+        )
+        return Response(release_json(made, releases.current_version(found)), status=201)
 
 
 class ReleaseView(PlatformView):

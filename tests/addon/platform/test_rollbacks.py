@@ -1,5 +1,7 @@
 """What a release keeps of the config vars, and going back to it."""
 
+import uuid
+
 import pytest
 from django.db import connection
 
@@ -39,6 +41,14 @@ def test_a_rollback_brings_the_values_back_by_a_new_release(api: Api) -> None:
     assert api.config("shop") == {"BAR": "x", "FOO": "2"}
     assert api.post(RELEASES, {"release": "1"}).json()["version"] == 6
     assert api.config("shop") == {}
+
+
+def test_a_rollback_that_is_sent_again_is_made_once(api: Api) -> None:
+    sent = {"Request-Id": str(uuid.uuid4())}
+    first, again = (api.call("POST", RELEASES, {"release": "2"}, **sent) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json() == first.json()
+    assert len(api.get(RELEASES).json()) == 5
 
 
 def test_a_rollback_leaves_addons_and_their_config_vars(api: Api, provider: AddonService) -> None:
