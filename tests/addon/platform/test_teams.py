@@ -1,9 +1,12 @@
 """Teams: created, renamed, deleted; their members, apps, invoices and budgets."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from addon.platform import teams
@@ -76,6 +79,22 @@ def test_a_team_that_is_created_again_by_the_same_request_is_the_same(api: Api) 
     first, second = (api.call("POST", "/teams", {"name": "acme"}, **sent) for _ in range(2))
     assert first.json() == second.json()
     assert api.post("/teams", {"name": "acme"}).status_code == 422
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_team_that_is_created_twice_at_once_by_the_same_request_is_one(api: Api) -> None:
+    sent, start = {"Request-Id": str(uuid4())}, Barrier(4)
+
+    def create(_: int) -> Any:
+        start.wait(10)
+        answer = api.call("POST", "/teams", {"name": "acme"}, **sent)
+        connection.close()
+        return answer
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(create, range(4)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
 
 
 @pytest.mark.parametrize(
