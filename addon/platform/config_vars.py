@@ -23,6 +23,8 @@ from addon.platform.releases import create_release, current_version, user_config
 NAME_PATTERN = re.compile(r"\w{1,256}", re.ASCII)
 VALUE_MAX_CHARACTERS = 32_768
 VARS_MAX = 1000
+# Heroku's, for the user's config vars of an app together: every release keeps a copy of them.
+CONFIG_MAX_BYTES = 65_536
 
 
 class InvalidConfigVar(Exception):
@@ -65,6 +67,7 @@ def change_config(
             if value != (current[name].value if name in current else None)
         }
         _refuse_owned(locked, current, different)
+        _refuse_too_long(current, different)
         if different:
             _write(locked, different)
             create_release(locked, account, _description(different), now)
@@ -121,6 +124,23 @@ def _refuse_owned(
         for name in var_names(attachment):
             if different.get(name) is not None:
                 raise ConfigVarOwned(name, attachment.addon)
+
+
+def _refuse_too_long(current: Mapping[str, ConfigVar], different: Mapping[str, str | None]) -> None:
+    before = {name: var.value for name, var in current.items() if var.attachment_id is None}
+    now_has, had = _bytes({**before, **different}), _bytes(before)
+    # One that is beyond it already can still be made smaller.
+    if now_has > max(had, CONFIG_MAX_BYTES):
+        raise InvalidConfigVar(
+            f"The names and values of an app's config vars can have at most {CONFIG_MAX_BYTES} "
+            f"bytes together, those of add-ons aside; they would have {now_has}"
+        )
+
+
+def _bytes(config: Mapping[str, str | None]) -> int:
+    return sum(
+        len(f"{name}{value}".encode()) for name, value in config.items() if value is not None
+    )
 
 
 def _write(app: App, different: Mapping[str, str | None]) -> None:

@@ -1,5 +1,6 @@
 import pytest
 
+from addon.platform import config_vars
 from addon.platform.models import AddonService, App, ConfigVar
 from tests.addon.platform.bad_provider import BadProvider
 from tests.addon.platform.helpers import Api
@@ -50,6 +51,25 @@ def test_a_value_has_a_longest_length(api: Api, shop: App) -> None:
     answer = api.patch(PATH, {"FOO": "x" * 32_769})
     assert answer.status_code == 422
     assert "FOO" in answer.json()["message"]
+
+
+def test_all_vars_of_an_app_together_have_a_longest_length(api: Api, shop: App) -> None:
+    halves = {"A": "x" * 32_767, "B": "é" * 16_383 + "y"}
+    assert api.patch(PATH, halves).status_code == 200
+    answer = api.patch(PATH, {"C": ""})
+    assert (answer.status_code, answer.json()["id"]) == (422, "invalid_params")
+    assert "at most 65536 bytes together" in answer.json()["message"]
+    assert api.patch(PATH, {"A": None, "C": "x" * 32_767}).status_code == 200
+
+
+def test_an_app_that_has_more_than_that_can_have_less(
+    api: Api, shop: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.patch(PATH, {"A": "xxxxx", "B": "yyyyy"})
+    monkeypatch.setattr(config_vars, "CONFIG_MAX_BYTES", 4)
+    assert api.patch(PATH, {"A": "xxxx"}).status_code == 200
+    assert api.patch(PATH, {"A": "xxxxx"}).status_code == 422
+    assert api.patch(PATH, {"A": None}).status_code == 200
 
 
 def test_a_body_that_is_no_object_is_a_400(api: Api, shop: App) -> None:
