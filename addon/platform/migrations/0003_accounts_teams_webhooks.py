@@ -23,6 +23,12 @@ class Migration(migrations.Migration):
                 null=True,
             ),
         ),
+        # With a default the removal can be undone, though not what it removed.
+        migrations.AlterField(
+            model_name="authorization",
+            name="access_token",
+            field=billing.encryption.EncryptedTextField(default=""),
+        ),
         migrations.RemoveField(
             model_name="authorization",
             name="access_token",
