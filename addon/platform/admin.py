@@ -113,6 +113,7 @@ class ReleaseAdmin(ReadOnly, admin.ModelAdmin[Release]):
     list_select_related = ["app", "account"]
     ordering = ["-created_at"]
     search_fields = ["app__name", "description"]
+    exclude = ["config_vars"]
 
 
 @admin.register(ConfigVar)
