@@ -18,7 +18,7 @@ from addon.platform.models import (
     ConfigVar,
     Release,
 )
-from addon.platform.releases import create_release, current_version, user_config_of_release
+from addon.platform.releases import create_release, user_config_of_release, versions_of
 
 NAME_PATTERN = re.compile(r"\w{1,256}", re.ASCII)
 VALUE_MAX_CHARACTERS = 32_768
@@ -87,7 +87,7 @@ def roll_back(app: App, release: Release, account: Account, now: datetime, new_i
         made = locked.releases.filter(id=new_id).first()
         if made is not None:
             return made
-        if release.version == current_version(locked):
+        if release.version == versions_of(locked).current:
             raise NotEligible(f"v{release.version} is the current release already")
         current = {var.name: var for var in locked.config_vars.all()}
         owned = {name for name, var in current.items() if var.attachment_id is not None}

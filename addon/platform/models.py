@@ -150,7 +150,7 @@ class Release(models.Model):
     account = models.ForeignKey(Account, models.PROTECT)
     addon_plan_names = models.JSONField(default=list, blank=True)
     config_vars = EncryptedTextField(
-        default="", blank=True, help_text="JSON; all of the app's after it, with who owns each"
+        null=True, help_text="JSON; all of the app's after it, with who owns each; null: not kept"
     )
     created_at = models.DateTimeField()
 

@@ -2,10 +2,11 @@
 
 import json
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from django.db.models import Max, QuerySet
+from django.db.models import Max, Min, Q, QuerySet
 
 from addon.json_api import find_uuid
 from addon.lifecycle import State
@@ -21,6 +22,14 @@ class ReleaseNotFound(Exception):
 
 class NoSnapshot(Exception):
     """The release is from before config vars were kept with releases."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Versions:
+    """An app's newest version, and the oldest whose config vars were kept; all since then were."""
+
+    current: int | None
+    oldest_kept: int | None
 
 
 def create_release(
@@ -65,7 +74,7 @@ def user_config_of_release(release: Release) -> dict[str, str]:
 
 
 def _read_snapshot(release: Release) -> dict[str, dict[str, str]]:
-    if not release.config_vars:
+    if release.config_vars is None:
         raise NoSnapshot(f"The config vars of v{release.version} were not kept")
     snapshot: dict[str, dict[str, str]] = json.loads(release.config_vars)
     return snapshot
@@ -90,10 +99,12 @@ def get_release(app: App, identity: str) -> Release:
     return found
 
 
-def current_version(app: App) -> int | None:
-    newest: int | None = app.releases.aggregate(newest=Max("version"))["newest"]
-    return newest
+def versions_of(app: App) -> Versions:
+    kept = Q(config_vars__isnull=False)
+    found = app.releases.aggregate(current=Max("version"), oldest=Min("version", filter=kept))
+    return Versions(current=found["current"], oldest_kept=found["oldest"])
 
 
 def list_releases(app: App) -> QuerySet[Release]:
-    return app.releases.select_related("account", "app")
+    # The config vars are long, each is decrypted when it is read, and no list shows them.
+    return app.releases.select_related("account", "app").defer("config_vars")

@@ -15,6 +15,7 @@ from addon.lifecycle import State
 from addon.platform.addons import attached_var_names, config_var_names, visible_apps
 from addon.platform.models import Account, Addon, AddonService, App, Attachment, Release
 from addon.platform.regions import REGIONS, Region
+from addon.platform.releases import Versions
 from billing.models import Plan
 from billing.periods import round_ratio
 from billing.prices import MICROUNITS_PER_CENT, PlanHasNoPrice, price_at, prices_of
@@ -93,16 +94,17 @@ def team_stub(owner: Account) -> Answer | None:
     return None if team is None else {"id": str(team.id), "name": team.name}
 
 
-def release_json(release: Release, current_version: int | None) -> Answer:
+def release_json(release: Release, versions: Versions) -> Answer:
+    is_kept = versions.oldest_kept is not None and release.version >= versions.oldest_kept
     return {
         "addon_plan_names": release.addon_plan_names,
         "app": app_stub(release.app),
         "artifacts": [],
         "created_at": iso(release.created_at),
-        "current": release.version == current_version,
+        "current": release.version == versions.current,
         "description": release.description,
         # The current one too: `heroku rollback` takes the second that is eligible.
-        "eligible_for_rollback": bool(release.config_vars),
+        "eligible_for_rollback": is_kept,
         "id": str(release.id),
         "oci_image": None,
         "output_stream_url": None,

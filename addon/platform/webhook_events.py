@@ -18,6 +18,7 @@ from addon.platform.models import (
     WebhookDelivery,
     WebhookEvent,
 )
+from addon.platform.releases import Versions
 from addon.platform.serializers import Answer, addon_json, app_json, attachment_json, release_json
 from addon.platform.tasks import due_soon
 from addon.platform.team_serializers import access_json
@@ -95,6 +96,7 @@ def _data(change: Change) -> Answer:
         case Collaborator() as collaborator:
             return access_json(get_access(change.app, str(collaborator.account_id)))
         case Release() as release:
-            return release_json(release, release.version)
+            newest = release.version
+            return release_json(release, Versions(current=newest, oldest_kept=newest))
         case row:
             raise TypeError(f"webhooks have no {type(row).__name__}")

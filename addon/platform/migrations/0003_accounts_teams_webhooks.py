@@ -65,9 +65,8 @@ class Migration(migrations.Migration):
             model_name="release",
             name="config_vars",
             field=billing.encryption.EncryptedTextField(
-                blank=True,
-                default="",
-                help_text="JSON; all of the app's after it, with who owns each",
+                null=True,
+                help_text="JSON; all of the app's after it, with who owns each; null: not kept",
             ),
         ),
         migrations.CreateModel(

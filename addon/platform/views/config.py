@@ -22,14 +22,14 @@ from addon.platform.views.base import PlatformView, app_of, creation_id
 class ReleasesView(PlatformView):
     def get(self, request: Request, app: str) -> Response:
         found = app_of(request, app)
-        current = releases.current_version(found)
+        versions = releases.versions_of(found)
         return ranges.answer(
             request,
             releases.list_releases(found),
             sortable={"id": "id", "version": "version"},
             unique=("id", "version"),
             default="version",
-            to_json=lambda page: [release_json(release, current) for release in page],
+            to_json=lambda page: [release_json(release, versions) for release in page],
         )
 
     def post(self, request: Request, app: str) -> Response:
@@ -39,14 +39,14 @@ class ReleasesView(PlatformView):
         made = config_vars.roll_back(
             found, release, account_of(request), timezone.now(), creation_id(request)
         )
-        return Response(release_json(made, releases.current_version(found)), status=201)
+        return Response(release_json(made, releases.versions_of(found)), status=201)
 
 
 class ReleaseView(PlatformView):
     def get(self, request: Request, app: str, release: str) -> Response:
         found = app_of(request, app)
-        current = releases.current_version(found)
-        return Response(release_json(releases.get_release(found, release), current))
+        versions = releases.versions_of(found)
+        return Response(release_json(releases.get_release(found, release), versions))
 
 
 class ReleaseConfigVarsView(PlatformView):

@@ -4,6 +4,8 @@ import uuid
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from pytest_django import DjangoAssertNumQueries
 
 from addon.platform.models import AddonService, App, Release
 from tests.addon.platform.helpers import Api
@@ -62,6 +64,17 @@ def test_a_rollback_leaves_addons_and_their_config_vars(api: Api, provider: Addo
     assert api.config("shop") == {**attached, "BAR": "x", "FOO": "2"}
 
 
+def test_a_list_does_not_read_what_releases_keep(
+    api: Api, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    with connection.cursor() as cursor:  # as if the key of old rows were gone
+        cursor.execute("UPDATE platform_release SET config_vars = 'no ciphertext'")
+    with CaptureQueriesContext(connection) as before:
+        assert len(api.get(RELEASES, Range="version ..; max=1").json()) == 1
+    with django_assert_num_queries(len(before)):
+        assert len(api.get(RELEASES).json()) == 4
+
+
 def test_only_an_older_release_is_eligible(api: Api) -> None:
     eligible = [row["eligible_for_rollback"] for row in api.get(RELEASES).json()]
     # The current one too, though going back to it is refused: the CLI takes the second of these.
@@ -71,7 +84,9 @@ def test_only_an_older_release_is_eligible(api: Api) -> None:
         422,
         "v4 is the current release already",
     )
-    Release.objects.filter(version=2).update(config_vars="")  # from before they were kept
+    Release.objects.filter(version__lte=2).update(config_vars=None)  # from before they were kept
+    eligible = [row["eligible_for_rollback"] for row in api.get(RELEASES).json()]
+    assert eligible == [False, False, True, True]
     assert api.get(f"{RELEASES}/2").json()["eligible_for_rollback"] is False
     for answer in (api.post(RELEASES, {"release": "2"}), api.get(f"{RELEASES}/2/config-vars")):
         assert (answer.status_code, answer.json()["message"]) == (
