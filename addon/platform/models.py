@@ -149,7 +149,7 @@ class Release(models.Model):
     description = models.TextField()
     account = models.ForeignKey(Account, models.PROTECT)
     addon_plan_names = models.JSONField(default=list, blank=True)
-    config_vars = EncryptedTextField(
+    config_vars = EncryptedTextField(  # type: ignore[misc]  # the field's type says nothing of null
         null=True, help_text="JSON; all of the app's after it, with who owns each; null: not kept"
     )
     created_at = models.DateTimeField()
