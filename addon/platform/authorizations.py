@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
@@ -66,12 +67,14 @@ def create_authorization(
     *,
     scopes: Iterable[str] = (Scope.GLOBAL,),
     expires_at: datetime | None = None,
+    authorization_id: uuid.UUID | None = None,
 ) -> Issued:
     """A new access token, or `token` itself, e.g. for HEROKU_API_KEY. Raises TeamHasNoTokens."""
     if not is_person(account.email):
         raise TeamHasNoTokens(f"{account.email} is a team; its members use their own tokens")
     token = token or new_token()
     authorization = Authorization.objects.create(
+        id=authorization_id or uuid.uuid4(),
         account=account,
         description=description,
         scope=list(scopes),
@@ -83,12 +86,29 @@ def create_authorization(
     return Issued(authorization=authorization, token=token)
 
 
-def authorize(by: Authorization, wanted: NewAuthorization, now: datetime) -> Issued:
+def authorize(
+    by: Authorization, wanted: NewAuthorization, new_id: uuid.UUID, now: datetime
+) -> Issued:
     """Another token for the account of `by`, which must itself have the scopes that are wished.
 
+    With the same `new_id` again its token is replaced, for nobody has received it.
     Raises InsufficientScope, TooManyAuthorizations.
     """
     require_scopes(by.scope, wanted.scopes)
+    with transaction.atomic():
+        # The same request may be under way twice at once.
+        Account.objects.select_for_update(no_key=True).get(id=by.account_id)
+        made = Authorization.objects.filter(id=new_id).first()
+        if made is None:
+            return _authorize(by, wanted, new_id, now)
+        if _live(now).filter(id=new_id).exists():
+            return regenerate(made, by, now)
+        return _authorize(by, wanted, uuid.uuid4(), now)
+
+
+def _authorize(
+    by: Authorization, wanted: NewAuthorization, new_id: uuid.UUID, now: datetime
+) -> Issued:
     if list_authorizations(by.account, now).count() >= AN_ACCOUNT_MAX:
         raise TooManyAuthorizations(
             f"An account can have at most {AN_ACCOUNT_MAX} authorizations. "
@@ -100,6 +120,7 @@ def authorize(by: Authorization, wanted: NewAuthorization, now: datetime) -> Iss
         wanted.description,
         scopes=wanted.scopes,
         expires_at=None if lasts is None else now + lasts,
+        authorization_id=new_id,
     )
 
 

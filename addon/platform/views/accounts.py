@@ -20,7 +20,7 @@ from addon.platform.authorizations import SessionNotFound
 from addon.platform.models import Authorization, Notification
 from addon.platform.scopes import Area
 from addon.platform.serializers import Answer, account_json
-from addon.platform.views.base import PlatformView
+from addon.platform.views.base import PlatformView, creation_id
 
 
 class AccountView(PlatformView):
@@ -73,7 +73,9 @@ class AuthorizationsView(PlatformView):
     def post(self, request: Request) -> Response:
         wanted = account_bodies.read_new_authorization(request.data)
         now = timezone.now()
-        issued = authorizations.authorize(authorization_of(request), wanted, now)
+        issued = authorizations.authorize(
+            authorization_of(request), wanted, creation_id(request), now
+        )
         return Response(authorization_json(issued.authorization, issued.token, now), status=201)
 
 

@@ -1,11 +1,14 @@
 """A create that is sent again, as the CLI does on a broken connection, makes nothing twice."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
+from django.db import connection
 
-from addon.platform.models import Addon, AddonService, App, Attachment, Release
+from addon.platform.models import Addon, AddonService, App, Attachment, Authorization, Release
 from billing.models import Subscription
 from tests.addon.platform.bad_provider import BadProvider
 from tests.addon.platform.helpers import Api
@@ -49,6 +52,34 @@ def test_a_name_that_is_taken_stays_taken_for_others(
 ) -> None:
     post(api, "/apps", {"name": "shop"}, request_id)
     assert post(stranger, "/apps", {"name": "shop"}, request_id).status_code == 422
+
+
+def test_a_key_is_made_once_and_its_token_replaced(api: Api, request_id: str) -> None:
+    body = {"description": "ci", "scope": ["read"]}
+    first, again = (post(api, "/oauth/authorizations", body, request_id) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json()["id"] == again.json()["id"]
+    tokens = [answer.json()["access_token"]["token"] for answer in (first, again)]
+    assert [Api(token=token).get("/apps").status_code for token in tokens] == [401, 200]
+    api.delete(f"/oauth/authorizations/{first.json()['id']}")
+    anew = post(api, "/oauth/authorizations", body, request_id)
+    assert anew.status_code == 201
+    assert anew.json()["id"] != first.json()["id"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_that_is_asked_for_twice_at_once_is_made_once(api: Api, request_id: str) -> None:
+    start = Barrier(4)
+
+    def create(_: int) -> int:
+        start.wait(10)
+        answer = post(api, "/oauth/authorizations", {"description": "ci"}, request_id)
+        connection.close()
+        return int(answer.status_code)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(create, range(4))) == {201}
+    assert Authorization.objects.filter(description="ci").count() == 1
 
 
 def test_an_app_that_was_destroyed_meanwhile_is_created_anew(api: Api, request_id: str) -> None:
