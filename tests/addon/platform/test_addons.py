@@ -200,7 +200,7 @@ def test_a_service_narrows_what_a_name_may_mean(api: Api, kind: str) -> None:
         ("heroku-inference", 200),
         (service, 200),
         ("nosuch", 404),
-        (str(uuid.uuid4()), 404),
+        ("01234567-89ab-cdef-0123-456789abcdef", 404),
     ):
         for app in ("shop", None):
             body = {kind: name, "app": app, "addon_service": wanted}

@@ -19,7 +19,7 @@ from addon.platform.accounts import (
 )
 from addon.platform.models import Account, App, Collaborator, Team, TeamMember, TeamRole
 from addon.platform.teams import Membership
-from billing.models import Customer
+from billing.models import Customer, Subscription
 from tests.addon.platform.helpers import Api, api_of, new_app
 
 PERMISSIONS = ["deploy", "manage", "operate", "view"]
@@ -442,6 +442,23 @@ def test_the_team_pays_and_its_first_admin_is_written_to(
     member.patch("/teams/acme", {"name": "umbrella"})
     customer.refresh_from_db()
     assert (customer.name, customer.email) == ("umbrella", "member@example.com")
+
+
+@pytest.mark.usefixtures("provider")
+def test_a_member_changes_the_plan_and_the_team_goes_on_paying(
+    acme: Membership, site: App, member: Api, viewer: Api, guest: Api
+) -> None:
+    path = f"/apps/site/addons/{member.add('site').json()['name']}"
+    body = {"plan": "heroku-inference:dedicated"}
+    for other in (viewer, guest):
+        assert other.patch(path, body).status_code == 403
+    changed = member.patch(path, body)
+    assert (changed.status_code, changed.json()["plan"]["name"]) == (200, body["plan"])
+    paid = Subscription.objects.get(end_at=None)
+    assert (paid.customer_id, paid.plan.name) == (acme.team.account_id, body["plan"])
+    newest = member.get("/apps/site/releases").json()[-1]
+    assert newest["user"]["email"] == "member@example.com"
+    assert newest["description"].startswith("Change plan of ")
 
 
 @pytest.mark.usefixtures("provider")
