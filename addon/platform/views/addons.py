@@ -71,7 +71,7 @@ class AppAddonsView(PlatformView):
         body = bodies.read_addon(request.data)
         service, plan = addon_services.order_plan(body.plan)
         order = provisioning.Order(
-            id=creation_id(request),
+            id=creation_id(request, found.id),
             app=found,
             account=account,
             service=service,
