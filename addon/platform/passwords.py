@@ -37,7 +37,7 @@ def log_in(email: str, password: str, address: str) -> Account:
     Takes as long whether there is such an account or not. Raises WrongPassword, TooManyLogins.
     """
     account = find_account(email) if is_storable(email) else None
-    # As it is stored: the database takes other letters for the same, e.g. ſ for s.
+    # As it is stored: the database takes other letters for the same, e.g. a long s.
     login_limits.count_password(account.email if account else email, address)
 
     def rehash(password: str) -> None:

@@ -25,9 +25,7 @@ MAX_DEFAULT = 200
 MAX = 1000
 
 # Nothing is tried twice: a header of many dots would otherwise keep the process busy for minutes.
-_RANGE = re.compile(
-    r"(\w+)\s++(\]?+)((?:(?!\.\.)[^\s;])*+)\.\.([^\s;]*+)\s*+(?:;(.*))?", re.ASCII
-)
+_RANGE = re.compile(r"(\w+)\s++(\]?+)((?:(?!\.\.)[^\s;])*+)\.\.([^\s;]*+)\s*+(?:;(.*))?", re.ASCII)
 # Between the value of a row and its id, where several rows may have that value.
 _TIE = "~"
 
