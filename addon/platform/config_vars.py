@@ -22,6 +22,8 @@ from addon.platform.releases import create_release, current_version, user_config
 NAME_PATTERN = re.compile(r"\w{1,256}", re.ASCII)
 VALUE_MAX_CHARACTERS = 32_768
 VARS_MAX = 1000
+# Of all that the user has set on an app, names and values: each release keeps a copy of it.
+CONFIG_MAX_CHARACTERS = 65_536
 
 
 class InvalidConfigVar(Exception):
@@ -64,6 +66,7 @@ def change_config(
             if value != (current[name].value if name in current else None)
         }
         _refuse_owned(locked, current, different)
+        _refuse_too_much(current, different)
         if different:
             _write(locked, different)
             create_release(locked, account, _description(different), now)
@@ -116,6 +119,20 @@ def _refuse_owned(
         for name in var_names(attachment):
             if different.get(name) is not None:
                 raise ConfigVarOwned(name, attachment.addon)
+
+
+def _refuse_too_much(current: Mapping[str, ConfigVar], different: Mapping[str, str | None]) -> None:
+    if not any(different.values()):
+        return
+    kept = {name: var.value for name, var in current.items() if var.attachment_id is None}
+    config = {**kept, **different}
+    characters = sum(len(name) + len(value) for name, value in config.items() if value is not None)
+    if characters > CONFIG_MAX_CHARACTERS:
+        raise InvalidConfigVar(
+            f"The names and values of an app's config vars can have at most "
+            f"{CONFIG_MAX_CHARACTERS} characters in all, without those of add-ons; that would be "
+            f"{characters}"
+        )
 
 
 def _write(app: App, different: Mapping[str, str | None]) -> None:

@@ -52,6 +52,17 @@ def test_a_value_has_a_longest_length(api: Api, shop: App) -> None:
     assert "FOO" in answer.json()["message"]
 
 
+def test_all_vars_together_have_a_longest_length(api: Api, shop: App) -> None:
+    half = "x" * 32_765  # and a name of three
+    assert api.patch(PATH, {"ONE": half, "TWO": half}).status_code == 200
+    answer = api.patch(PATH, {"FOO": "x"})
+    assert answer.status_code == 422
+    assert "65536 characters in all" in answer.json()["message"]
+    assert "FOO" not in api.config("shop")
+    assert api.patch(PATH, {"ONE": None}).status_code == 200
+    assert api.patch(PATH, {"FOO": "x"}).status_code == 200
+
+
 def test_a_body_that_is_no_object_is_a_400(api: Api, shop: App) -> None:
     assert api.patch(PATH, ["FOO"]).status_code == 400
 
