@@ -76,10 +76,19 @@ def create_team(name: str, admin: Account, team_id: UUID) -> Membership:
     Raises InvalidTeam, TeamNameTaken.
     """
     _validate_name(name)
-    made = Team.objects.filter(id=team_id, members__account=admin).first()
+    made = _find_made(admin, team_id)
     if made is None:
-        made = _insert(name, admin, team_id)
+        try:
+            made = _insert(name, admin, team_id)
+        except TeamNameTaken:
+            made = _find_made(admin, team_id)  # by the same request, sent twice at once
+            if made is None:
+                raise
     return Membership(team=made, account=admin, role=TeamRole.ADMIN)
+
+
+def _find_made(admin: Account, team_id: UUID) -> Team | None:
+    return Team.objects.filter(id=team_id, members__account=admin).first()
 
 
 def _validate_name(name: str) -> None:

@@ -1,9 +1,12 @@
 """A create that is sent again, as the CLI does on a broken connection, makes nothing twice."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from addon.platform.models import Addon, AddonService, App, Attachment, Release
 from billing.models import Subscription
@@ -136,3 +139,23 @@ def test_what_another_has_the_name_of_since_gets_a_new_one(
     again = post(api, path, body, request_id)
     assert (first.status_code, again.status_code) == (201, 201)
     assert again.json()["id"] != first.json()["id"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", ["/apps", "/teams"])
+def test_a_create_that_is_sent_twice_at_once_is_answered_twice(
+    api: Api, request_id: str, path: str
+) -> None:
+    start = Barrier(4)
+
+    def create(_: int) -> Any:
+        try:
+            start.wait(10)
+            return post(api, path, {"name": "acme"}, request_id)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(create, range(4)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
