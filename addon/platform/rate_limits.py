@@ -28,12 +28,12 @@ TIMEOUT_S = 0.5
 _SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local capacity, needed, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local capacity, cost = tonumber(ARGV[1]), tonumber(ARGV[2])
 local interval = 3600000000 / capacity
 local full_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
 local left = capacity - (full_at - now) / interval
-if left < needed then
-  return {-1, math.ceil((needed - left) * interval / 1000000)}
+if left < cost then
+  return {-1, math.ceil((cost - left) * interval / 1000000)}
 end
 if cost > 0 then
   full_at = full_at + cost * interval
@@ -55,43 +55,30 @@ class RateLimitReached(Exception):
         self.retry_after_s = retry_after_s
 
 
-def spend_request(account_id: UUID, address: str, cost: int = 1) -> int | None:
+def spend_request(account_id: UUID, cost: int = 1) -> int | None:
     """Take `cost` requests from the account's bucket; how many are left, None without Redis.
 
-    Raises RateLimitReached, also to an address from which too many wrong tokens came: it shall not
-    learn that this one is right.
+    Raises RateLimitReached.
     """
-    limit = settings.PLATFORM_REQUESTS_PER_HOUR
-    return _spend(
-        (f"platform:requests:{account_id}", limit, cost, cost),
-        (_address_key(address), WRONG_TOKENS_PER_HOUR, 1, 0),
-    )
+    return _spend(f"platform:requests:{account_id}", settings.PLATFORM_REQUESTS_PER_HOUR, cost)
 
 
 def count_wrong_token(address: str) -> None:
-    """Raises RateLimitReached."""
-    _spend((_address_key(address), WRONG_TOKENS_PER_HOUR, 1, 1))
+    """A right token is never held up by others' wrong ones. Raises RateLimitReached."""
+    _spend(f"platform:wrong_tokens:{network_of(address)}", WRONG_TOKENS_PER_HOUR, 1)
 
 
-def _spend(*buckets: tuple[str, int, int, int]) -> int | None:
-    """What the first bucket has left. Each is a key, what it holds when it is full, what it must
-    hold now, and what is taken from it."""
+def _spend(key: str, capacity: int, cost: int) -> int | None:
+    """What the bucket has left."""
     try:
-        with _redis(settings.REDIS_URL).pipeline(transaction=False) as pipeline:
-            for key, *numbers in buckets:
-                pipeline.eval(_SCRIPT, 1, key, *numbers)
-            replies = cast(list[tuple[int, int]], pipeline.execute())
+        reply = _redis(settings.REDIS_URL).eval(_SCRIPT, 1, key, str(capacity), str(cost))
     except RedisError as error:
         logger.warning("requests are not limited, for Redis does not answer: %r", error)
         return None
-    for left, wait_s in replies:
-        if left < 0:
-            raise RateLimitReached(wait_s)
-    return replies[0][0]
-
-
-def _address_key(address: str) -> str:
-    return f"platform:wrong_tokens:{network_of(address)}"
+    left, wait_s = cast(tuple[int, int], reply)
+    if left < 0:
+        raise RateLimitReached(wait_s)
+    return left
 
 
 @cache

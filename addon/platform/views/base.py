@@ -51,16 +51,14 @@ class PlatformView(APIView):
             preconditions.apply_to(request, self._current(request, *args, **kwargs))
 
     def perform_authentication(self, request: Request) -> None:
-        address = client_address(request)
         try:
             super().perform_authentication(request)
         except AuthenticationFailed:
             if get_authorization_header(request):
-                rate_limits.count_wrong_token(address)
+                rate_limits.count_wrong_token(client_address(request))
             raise
         if request.auth is not None:
-            account_id = account_of(request).id
-            self.remaining = rate_limits.spend_request(account_id, address, self.cost)
+            self.remaining = rate_limits.spend_request(account_of(request).id, self.cost)
 
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)

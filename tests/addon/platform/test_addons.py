@@ -1,7 +1,5 @@
 """Listing add-ons, finding one, and resolving whatever the CLI was given."""
 
-import uuid
-
 import pytest
 from pytest_django import DjangoAssertNumQueries
 
@@ -52,7 +50,9 @@ def test_an_addon_is_renamed_and_everything_else_stays(api: Api, addon: str) -> 
     assert Subscription.objects.get(resource_id=addon).resource_name == "searcher"
 
 
-@pytest.mark.parametrize("name", ["", "1st", "a", "a b", "x" * 257, str(uuid.uuid4())])
+@pytest.mark.parametrize(
+    "name", ["", "1st", "a", "a b", "x" * 257, "01234567-89ab-cdef-0123-456789abcdef"]
+)
 def test_an_addon_cannot_have_every_name(api: Api, name: str) -> None:
     answer = api.patch("/apps/shop/addons/my-embedder", {"name": name})
     assert (answer.status_code, answer.json()["id"]) == (422, "invalid_params")

@@ -5,7 +5,7 @@ import pytest
 from addon.platform.creation_ids import creation_id
 
 ACCOUNT = uuid.uuid4()
-FIRST = str(uuid.uuid4())
+FIRST = "1f0e2d3c-4b5a-4697-8877-665544332211"
 BODY = {"plan": {"name": "heroku-inference"}, "name": None}
 
 

@@ -13,7 +13,7 @@ import pytest
 from django.apps import apps as django_apps
 from django.utils import timezone
 
-from addon.platform import teams, urls
+from addon.platform import rate_limits, teams, urls
 from addon.platform.access import ALL, Permission
 from addon.platform.accounts import create_account
 from addon.platform.authorizations import create_authorization
@@ -42,6 +42,7 @@ class Need(StrEnum):
     DEPLOY = auto()
     OPERATE = auto()
     MANAGE = auto()
+    DETACH = auto()  # to deploy the attachment's app, or to operate the add-on's
     SHARE = auto()  # to operate the add-on's app; who only uses it knows that it is there
     USE = auto()  # of an add-on: to see its app, or an app that it is attached to
     PART = auto()  # in the team: to be a member, or to collaborate on one of its apps
@@ -106,7 +107,7 @@ NEEDED: dict[tuple[str, str], Call] = {
     ("GET", "addon-attachments"): needs(Need.SELF),
     ("POST", "addon-attachments"): needs(Need.SHARE, body={"addon": "{addon}", "app": "{own_app}"}),
     ("GET", "addon-attachments/<str:attachment>"): needs(Need.VIEW),
-    ("DELETE", "addon-attachments/<str:attachment>"): needs(Need.DEPLOY),
+    ("DELETE", "addon-attachments/<str:attachment>"): needs(Need.DETACH),
     ("GET", "addon-services"): needs(Need.NOTHING),
     ("GET", "addon-services/<str:service>"): needs(Need.NOTHING),
     ("GET", "addon-services/<str:service>/plans"): needs(Need.NOTHING),
@@ -129,6 +130,7 @@ NEEDED: dict[tuple[str, str], Call] = {
     ("PATCH", "apps/<str:app>/addons/<str:addon>"): needs(Need.OPERATE, body=ORDER),
     ("DELETE", "apps/<str:app>/addons/<str:addon>"): needs(Need.OPERATE),
     ("GET", "apps/<str:app>/addons/<str:addon>/sso"): needs(Need.VIEW),
+    ("GET", "apps/<str:app>/buildpack-installations"): needs(Need.VIEW),
     ("GET", "apps/<str:app>/collaborators"): needs(Need.VIEW),
     ("POST", "apps/<str:app>/collaborators"): needs(Need.MANAGE, body={"user": "{caller}"}),
     ("GET", "apps/<str:app>/collaborators/<str:collaborator>"): needs(Need.VIEW),
@@ -172,7 +174,10 @@ NEEDED: dict[tuple[str, str], Call] = {
         Need.OWNER
     ),
     ("DELETE", "oauth/sessions/~"): needs(Need.SELF),
+    ("GET", "openapi/platform"): needs(Need.NOTHING),
+    ("GET", "openapi/platform.json"): needs(Need.NOTHING),
     ("GET", "regions"): needs(Need.NOTHING),
+    ("GET", "schema"): needs(Need.NOTHING),
     ("GET", "teams"): needs(Need.SELF),
     ("POST", "teams"): needs(Need.SELF),
     ("POST", "teams/apps"): needs(Need.BUILDER, body={"team": "{team}", "name": "theirs"}),
@@ -227,6 +232,10 @@ class Caller:
                 return 404
             case Need.USE:
                 return None if self.permissions or self.has_attached else 404
+            case Need.DETACH:
+                if self.permissions & {DEPLOY, OPERATE}:
+                    return None
+                return 403 if self.permissions else 404
             case Need.SHARE:
                 if OPERATE in self.permissions:
                     return None
@@ -505,7 +514,8 @@ def test_a_token_that_may_only_read_changes_nothing_and_shows_no_value(world: Wo
     assert rows() == before
 
 
-def test_without_a_token_there_is_nothing(world: World) -> None:
+def test_without_a_token_there_is_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limits, "WRONG_TOKENS_PER_HOUR", 2 * len(NEEDED))
     for (method, route), call in NEEDED.items():
         if call.need == Need.NOTHING:
             continue
