@@ -135,6 +135,8 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[str, str, list[str]]
             head = await reader.readuntil(b"\r\n\r\n")
         first, *headers = head.decode("latin-1").split("\r\n")[:-2]
         method, target, _ = first.split(" ")
+        if b"\n" in head.replace(b"\r\n", b""):
+            raise ValueError  # the web process might read two headers where one was looked at
     except asyncio.LimitOverrunError:
         raise Refused(
             "431 Request Header Fields Too Large",

@@ -1,7 +1,7 @@
 """Config vars: set by the user, or owned by an attachment and then written by nobody else."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from addon.platform.releases import create_release, user_config_of_release, vers
 NAME_PATTERN = re.compile(r"\w{1,256}", re.ASCII)
 VALUE_MAX_CHARACTERS = 32_768
 VARS_MAX = 1000
+NAMES_MAX = 20  # in the description of a release
 # Heroku's, for the user's config vars of an app together: every release keeps a copy of them.
 CONFIG_MAX_BYTES = 65_536
 
@@ -156,11 +157,16 @@ def _description(different: Mapping[str, str | None]) -> str:
     was_set = [name for name, value in different.items() if value is not None]
     was_unset = [name for name, value in different.items() if value is None]
     parts = [
-        f"{verb} {', '.join(names)}"
+        f"{verb} {_enumerate(names)}"
         for verb, names in (("Set", was_set), ("Remove", was_unset))
         if names
     ]
     return f"{' and '.join(parts)} config vars"
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    more = len(names) - NAMES_MAX
+    return ", ".join(names[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def attachments_under_way(app: App) -> list[Attachment]:

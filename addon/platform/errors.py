@@ -66,6 +66,7 @@ from addon.platform.teams import (
 )
 from addon.platform.transitions import ConcurrentChange
 from addon.platform.webhooks import (
+    AuthorizationMissing,
     TooManyWebhooks,
     WebhookDeliveryNotFound,
     WebhookEventNotFound,
@@ -119,6 +120,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     AlreadyCollaborator: (422, "invalid_params"),
     AlreadyInstalled: (422, "invalid_params"),
     AlreadyMember: (422, "invalid_params"),
+    AuthorizationMissing: (422, "invalid_params"),
     AppHasBudget: (422, "invalid_params"),
     AppNameTaken: (422, "invalid_params"),
     BudgetExists: (422, "invalid_params"),

@@ -56,9 +56,10 @@ def create_app(owner: Account, wanted: NewApp, now: datetime, by: Account | None
     """
     _validate(wanted)
     made = _find_made(owner, wanted)
-    if made is not None and made.destroyed_at is None:
+    if made is not None:
         return made
-    app_id = wanted.id if made is None else uuid4()
+    # The same request may have made one that was destroyed since, or is another team's.
+    app_id = uuid4() if App.objects.filter(id=wanted.id).exists() else wanted.id
     for _ in range(1 if wanted.name else GENERATED_NAME_TRIES):
         name = wanted.name or names.app_name()
         app = App(
@@ -73,7 +74,7 @@ def create_app(owner: Account, wanted: NewApp, now: datetime, by: Account | None
             _insert(app, by or owner, now)
         except IntegrityError:
             made = _find_made(owner, wanted)  # by the same request, sent twice at once
-            if made is not None and made.destroyed_at is None:
+            if made is not None:
                 return made
         else:
             return app
@@ -81,7 +82,7 @@ def create_app(owner: Account, wanted: NewApp, now: datetime, by: Account | None
 
 
 def _find_made(owner: Account, wanted: NewApp) -> App | None:
-    made = App.objects.filter(id=wanted.id, owner=owner)
+    made = App.objects.filter(id=wanted.id, owner=owner, destroyed_at=None)
     return made.select_related("owner__team").first()
 
 

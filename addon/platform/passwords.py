@@ -36,8 +36,9 @@ def log_in(email: str, password: str, address: str) -> Account:
 
     Takes as long whether there is such an account or not. Raises WrongPassword, TooManyLogins.
     """
-    login_limits.count_password(email, address)
     account = find_account(email) if is_storable(email) else None
+    # As it is stored: the database takes other letters for the same, e.g. a long s.
+    login_limits.count_password(account.email if account else email, address)
 
     def rehash(password: str) -> None:
         if account is not None:
@@ -49,7 +50,7 @@ def log_in(email: str, password: str, address: str) -> Account:
     )
     if account is None or not is_right:
         raise WrongPassword
-    login_limits.forget_passwords(email)
+    login_limits.forget_passwords(account.email)
     return account
 
 

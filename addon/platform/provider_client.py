@@ -215,10 +215,11 @@ def _read_config_reply(
 
 
 def _text(value: object) -> str:
-    """What a provider wrote to a user; without the NUL that PostgreSQL cannot store."""
+    """What a provider wrote to a user, without what controls a terminal or cannot be stored."""
     if not isinstance(value, str):
         return ""
-    cleaned = value.replace("\0", "").encode("utf-8", "ignore").decode()
+    printable = (character for character in value if character.isprintable() or character == "\n")
+    cleaned = "".join(printable).encode("utf-8", "ignore").decode()
     return cleaned.strip()[:MESSAGE_MAX_CHARACTERS]
 
 

@@ -24,7 +24,8 @@ from addon.json_api import is_storable
 MAX_DEFAULT = 200
 MAX = 1000
 
-_RANGE = re.compile(r"(\w+)\s+(\]?)([^\s;]*?)\.\.([^\s;]*)\s*(?:;(.*))?", re.ASCII)
+# Nothing is tried twice: a header of many dots would otherwise keep the process busy for minutes.
+_RANGE = re.compile(r"(\w+)\s++(\]?+)((?:(?!\.\.)[^\s;])*+)\.\.([^\s;]*+)\s*+(?:;(.*))?", re.ASCII)
 # Between the value of a row and its id, where several rows may have that value.
 _TIE = "~"
 
@@ -180,8 +181,9 @@ def _read(field: Any, text: str) -> Any:
     if not is_storable(plain):
         raise ValueError
     value = field.to_python(plain)
-    if isinstance(value, datetime) and value.tzinfo is None:
-        return value.replace(tzinfo=UTC)
+    if isinstance(value, datetime):
+        # PostgreSQL has no time zones beyond 16 hours.
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
     return value
 
 

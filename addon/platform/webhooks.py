@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import httpx
 from django.db import transaction
 from django.db.models import QuerySet
 
@@ -50,6 +51,16 @@ class TooManyWebhooks(Exception):
         super().__init__(
             f"The app {app.name} has {WEBHOOKS_MAX} webhooks, and cannot have more. "
             "Remove one with `heroku webhooks:remove`"
+        )
+
+
+class AuthorizationMissing(Exception):
+    """What one host is shown is not shown to another because somebody changed the URL."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "authorization must be given again with a url of another host, or null: the one that "
+            "the webhook has is sent to its present host only"
         )
 
 
@@ -98,10 +109,12 @@ def secret_to_tell(webhook: Webhook, wanted: NewWebhook) -> str | None:
 def change_webhook(webhook: Webhook, changes: Mapping[str, object], now: datetime) -> Webhook:
     """Give it other fields; a delivery that waits for a retry is tried at once.
 
-    Raises WebhookNotFound when it was removed meanwhile.
+    Raises AuthorizationMissing, and WebhookNotFound when it was removed meanwhile.
     """
     with transaction.atomic():
         locked = _lock(webhook, no_key=True)
+        if locked.authorization and "authorization" not in changes:
+            _require_same_host(locked.url, str(changes.get("url", locked.url)))
         for name, value in changes.items():
             setattr(locked, name, value)
         locked.updated_at = now
@@ -111,6 +124,12 @@ def change_webhook(webhook: Webhook, changes: Mapping[str, object], now: datetim
             due_soon([locked.id], now)
         locked.save()
     return locked
+
+
+def _require_same_host(before: str, after: str) -> None:
+    old, new = httpx.URL(before), httpx.URL(after)
+    if (old.scheme, old.netloc) != (new.scheme, new.netloc):
+        raise AuthorizationMissing
 
 
 def remove_webhook(webhook: Webhook) -> None:

@@ -151,9 +151,10 @@ async def test_what_is_for_the_proxy_is_not_passed_on(running: Running) -> None:
         ("\x16\x03\x01", "400 Bad Request"),
         ("GET", "400 Bad Request"),
         ("GET http://[/ HTTP/1.1", "400 Bad Request"),
+        ("GET http://localhost/ HTTP/1.1\r\nA: b\nX-Forwarded-For: 10.0.0.1", "400 Bad Request"),
         (f"GET http://{'x' * HEAD_MAX_BYTES}", "431 Request Header Fields Too Large"),
     ],
-    ids=["TLS", "one word", "no URL", "too long"],
+    ids=["TLS", "one word", "no URL", "a header in another", "too long"],
 )
 async def test_what_is_no_request_is_refused(running: Running, line: str, status: str) -> None:
     assert (await running.say(line)).startswith(f"HTTP/1.1 {status}\r\n")

@@ -71,7 +71,7 @@ class AppAddonsView(PlatformView):
         body = bodies.read_addon(request.data)
         service, plan = addon_services.order_plan(body.plan)
         order = provisioning.Order(
-            id=creation_id(request),
+            id=creation_id(request, found.id),
             app=found,
             account=account,
             service=service,
@@ -95,11 +95,11 @@ class AppAddonView(PlatformView):
         account, now = account_of(request), timezone.now()
         found = addons.get_own_addon(account, app_of(request, app), addon)
         change = bodies.read_addon_change(request.data)
-        if change.plan is not None:
-            plan = addon_services.plan_to_change_to(found.service, change.plan)
-            found = plan_changes.change_plan(found, plan, account, now)
-        if change.name is not None:
-            found = provisioning.rename(found, change.name, account, timezone.now())
+        plan = change.plan and addon_services.plan_to_change_to(found.service, change.plan)
+        if change.name is not None:  # first, for it costs nothing if the plan is then refused
+            found = provisioning.rename(found, change.name, account, now)
+        if plan:
+            found = plan_changes.change_plan(found, plan, account, timezone.now())
         return Response(addon_json(found, account, now))
 
     def delete(self, request: Request, app: str, addon: str) -> Response:

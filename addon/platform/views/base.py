@@ -101,12 +101,15 @@ def app_of(request: Request, identity: str, permission: Permission = Permission.
     return heroku_apps.get_app(account_of(request), identity, permission)
 
 
-def creation_id(request: Request) -> uuid.UUID:
-    """The id for what this request creates; sent again by its client, it finds what it made."""
+def creation_id(request: Request, within: uuid.UUID | None = None) -> uuid.UUID:
+    """The id for what this request creates; sent again by its client, it finds what it made.
+
+    `within` is the id of the app or team that the path names: meanwhile another may have its name.
+    """
     return creation_ids.creation_id(
         account_of(request).id,
         request.headers.get(REQUEST_ID, ""),
         request.method or "",
-        request.path,
+        f"{request.path} {within}",
         request.data,
     )

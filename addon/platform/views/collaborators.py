@@ -26,7 +26,7 @@ class CollaboratorsView(PlatformView):
     def post(self, request: Request, app: str) -> Response:
         found = self.app(request, app, Permission.MANAGE)
         wanted = Invitation(
-            id=creation_id(request),
+            id=creation_id(request, found.id),
             person=get_account(team_bodies.read_user(request.data)),
             permissions=team_bodies.find_permissions(request.data),
         )

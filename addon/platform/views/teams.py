@@ -79,13 +79,15 @@ class TeamMembersView(PlatformView):
     def post(self, request: Request, team: str) -> Response:
         membership, body = _to_manage(request, team), team_bodies.read_member(request.data)
         person = get_account(body.email)
-        added = team_members.add_member(membership, person, body.role, creation_id(request))
+        member_id = creation_id(request, membership.team.id)
+        added = team_members.add_member(membership, person, body.role, member_id)
         return Response(member_json(added), status=201)
 
     def put(self, request: Request, team: str) -> Response:
         membership, body = _to_manage(request, team), team_bodies.read_member(request.data)
         person = get_account(body.email)
-        member = team_members.put_member(membership, person, body.role, creation_id(request))
+        member_id = creation_id(request, membership.team.id)
+        member = team_members.put_member(membership, person, body.role, member_id)
         return Response(member_json(member), status=201)
 
     def patch(self, request: Request, team: str) -> Response:

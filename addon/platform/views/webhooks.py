@@ -25,7 +25,8 @@ class WebhooksView(PlatformView):
 
     def post(self, request: Request, app: str) -> Response:
         found, wanted = _app(request, app), webhook_bodies.read_new_webhook(request.data)
-        made = webhooks.create_webhook(found, wanted, creation_id(request), timezone.now())
+        webhook_id = creation_id(request, found.id)
+        made = webhooks.create_webhook(found, wanted, webhook_id, timezone.now())
         secret = webhooks.secret_to_tell(made, wanted)
         headers = {} if secret is None else {SECRET_HEADER: secret}
         return Response(webhook_json(made), status=201, headers=headers)

@@ -23,6 +23,13 @@ def test_vars_are_set_changed_and_unset_with_one_release_each(api: Api, shop: Ap
     ]
 
 
+def test_a_release_names_twenty_vars_and_counts_the_rest(api: Api, shop: App) -> None:
+    api.patch(PATH, {f"VAR_{number:02}": "x" for number in range(25)})
+    description = api.releases("shop")[-1]
+    assert description.startswith("Set VAR_00, VAR_01, ")
+    assert description.endswith(", VAR_19 and 5 more config vars")
+
+
 @pytest.mark.parametrize("changes", [{}, {"FOO": "bar"}, {"MISSING": None}, None])
 def test_no_release_is_made_when_nothing_changes(api: Api, shop: App, changes: object) -> None:
     api.patch(PATH, {"FOO": "bar"})

@@ -10,7 +10,14 @@ from django.utils import timezone
 
 from addon.platform import names
 from addon.platform.heroku_apps import lock_app
-from addon.platform.models import Account, AddonService, App, Attachment, Notification
+from addon.platform.models import (
+    Account,
+    AddonService,
+    App,
+    Attachment,
+    Notification,
+    WebhookEvent,
+)
 from addon.platform.notifications import notify
 from addon.platform.reconciliation import reconcile
 from tests.addon.platform.bad_provider import BadProvider
@@ -277,3 +284,19 @@ def test_an_app_shows_when_it_was_last_released(api: Api, shop: App) -> None:
     App.objects.update(released_at=timezone.now().replace(year=2020))
     api.patch("/apps/shop/config-vars", {"A": "1"})
     assert not api.get("/apps/shop").json()["released_at"].startswith("2020")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_refers_to_a_locked_app_is_written_without_waiting(shop: App) -> None:
+    def write_event() -> None:
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '2s'")
+                WebhookEvent.objects.create(app=shop, payload={}, created_at=timezone.now())
+        finally:
+            connection.close()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as threads:
+        lock_app(shop.id)
+        threads.submit(write_event).result()
+    assert shop.webhook_events.count() == 1

@@ -9,6 +9,7 @@ from pytest_django import Settings
 from redis import Redis
 
 from addon.platform import login_limits
+from addon.platform.accounts import create_account
 from addon.platform.login_limits import AN_ACCOUNT_MAX, AN_ADDRESS_MAX, TooManyLogins
 from addon.platform.models import Account, Authorization
 from addon.platform.passwords import InvalidPassword, WrongPassword, log_in, set_password
@@ -126,6 +127,17 @@ def test_guessing_one_accounts_password_is_ended_wherever_it_comes_from(owner: A
             log_in("dev@example.com", "wrong", f"198.51.100.{number}")
     with pytest.raises(TooManyLogins):
         log_in("DEV@example.com", PASSWORD, HERE)
+
+
+def test_no_spelling_of_an_address_has_attempts_of_its_own(owner: Account) -> None:
+    insider = create_account("insider@example.com")
+    set_password(insider, PASSWORD)
+    for spelling in ("insider", "in\u017fider", "\u0131nsider", "\u0131n\u017fider", "INSIDER"):
+        for _ in range(AN_ACCOUNT_MAX // 5):
+            with pytest.raises(WrongPassword):
+                log_in(f"{spelling}@example.com", "wrong", HERE)
+    with pytest.raises(TooManyLogins):
+        log_in("ins\u0131der@example.com", PASSWORD, HERE)
 
 
 def test_the_refusal_says_when_to_try_again(owner: Account) -> None:

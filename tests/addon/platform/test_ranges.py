@@ -1,6 +1,7 @@
 """How lists are asked for in pages; what a range may be of is each list's own business."""
 
 import contextlib
+import time
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -193,6 +194,29 @@ def test_a_short_list_comes_in_its_own_order_or_the_one_that_is_asked_for(
     assert names(api.get("/regions", Range="name f..").json()) == ["us"]
     assert names(api.get("/regions", Range="name us..f; order=desc").json()) == ["us"]
     assert api.get("/regions", Range="country ..").status_code == 416
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        ("2020-01-01T00:00:00%2B23:00", 200),
+        ("9999-12-31T23:59:59-23:00", 416),
+        ("0001-01-01T00:00:00%2B23:00", 416),
+    ],
+)
+def test_a_time_in_a_zone_that_nobody_lives_in_is_a_time(
+    api: Api, account: Account, first: str, status: int
+) -> None:
+    answer = api.get("/addon-attachments", Range=f"created_at {first}..")
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize("header", [f"id {'.' * 50_000} x", f"id {' ' * 50_000}x", "i" * 50_000])
+def test_a_long_header_is_refused_in_no_time(header: str) -> None:
+    began = time.process_time()
+    with pytest.raises(InvalidRange):
+        parse_range(header, ["id", "name"])
+    assert time.process_time() - began < 1  # trying each dot as the end took five minutes
 
 
 @given(st.text(max_size=40))

@@ -135,3 +135,55 @@ def test_an_attachment_that_was_detached_meanwhile_is_made_anew(
     again = post(api, "/addon-attachments", body, request_id)
     assert again.status_code == 201
     assert api.config("blog")[f"{again.json()['name']}_KEY"]
+
+
+HOOK = {"include": ["api:app"], "level": "notify", "url": "https://example.com/"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/apps/shop/addons", ORDER),
+        ("/apps/shop/webhooks", HOOK),
+        ("/apps/shop/collaborators", {"user": "stranger@example.com"}),
+        ("/teams/acme/members", {"email": "stranger@example.com", "role": "member"}),
+        ("/teams/apps", {"team": "acme"}),
+    ],
+)
+def test_what_another_has_the_name_of_since_gets_a_new_one(
+    api: Api,
+    stranger: Api,
+    provider: AddonService,
+    shop: App,
+    request_id: str,
+    path: str,
+    body: object,
+) -> None:
+    api.post("/teams", {"name": "acme"})
+    first = post(api, path, body, request_id)
+    for kind, name in (("apps", "shop"), ("teams", "acme")):
+        assert api.patch(f"/{kind}/{name}", {"name": f"old-{name}"}).status_code == 200
+        assert api.post(f"/{kind}", {"name": name}).status_code == 201
+    again = post(api, path, body, request_id)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json()["id"] != first.json()["id"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", ["/apps", "/teams"])
+def test_a_create_that_is_sent_twice_at_once_is_answered_twice(
+    api: Api, request_id: str, path: str
+) -> None:
+    start = Barrier(4)
+
+    def create(_: int) -> Any:
+        try:
+            start.wait(10)
+            return post(api, path, {"name": "acme"}, request_id)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(create, range(4)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1

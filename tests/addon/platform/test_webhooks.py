@@ -67,6 +67,25 @@ def test_secrets_are_encrypted_at_rest_and_never_logged(
     assert "open-up" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example.com/annex",
+        "http://hooks.example.com/annex",
+        "https://hooks.example.com:81",
+    ],
+)
+def test_an_authorization_is_not_taken_along_to_another_host(api: Api, shop: App, url: str) -> None:
+    path = f"/apps/shop/webhooks/{make(api, authorization='Bearer open-up').json()['id']}"
+    answer = api.patch(path, {"url": url})
+    assert answer.status_code == 422
+    assert answer.json()["message"].startswith("authorization must be given again")
+    assert Webhook.objects.get().url == URL
+    assert api.patch(path, {"url": f"{URL}/other"}).status_code == 200
+    assert api.patch(path, {"url": url, "authorization": "Bearer its-own"}).status_code == 200
+    assert api.patch(path, {"url": URL, "authorization": None}).status_code == 200
+
+
 def test_a_create_that_is_sent_again_makes_no_second_one_and_tells_the_secret_again(
     api: Api, shop: App
 ) -> None:
