@@ -4,6 +4,7 @@ A file is shipped with Annex, or made by `manage.py models calibrate` with the w
 installed. docs/quantization.md says how the ranges are chosen, and why so.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -40,6 +41,7 @@ METHOD = (
 MIN_TEXTS = 100
 TEXTS_AT_A_TIME = 32
 TIMEOUT_S = 120.0
+PATIENCE_S = 10.0  # with workers that are gone
 FLOW_ID = "calibration"  # one flow among the attachments, which workers are fair between
 
 Embed = Callable[[Sequence[str], str], Awaitable[NDArray[np.float32]]]
@@ -264,9 +266,24 @@ async def _embed_all(
     parts: list[NDArray[np.float32]] = []
     for input_type in prompts.values():
         for start in range(0, len(texts), TEXTS_AT_A_TIME):
-            parts.append(await embed(texts[start : start + TEXTS_AT_A_TIME], input_type))
+            parts.append(
+                await _patiently(embed, texts[start : start + TEXTS_AT_A_TIME], input_type)
+            )
             on_progress(sum(map(len, parts)), len(prompts) * len(texts))
     return np.concatenate(parts)
+
+
+async def _patiently(embed: Embed, texts: Sequence[str], input_type: str) -> NDArray[np.float32]:
+    """What took minutes is not lost to a worker that restarts, or is too busy to say that it is
+    there. Raises what `embed` does."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await embed(texts, input_type)
+        except WorkerUnavailable:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(1)
 
 
 def write_calibration(calibration: Calibration, file: Path) -> None:
