@@ -78,6 +78,7 @@ def main() -> int:
         _raise_on_stop_signals()
         _run(find_place(os.environ))
     except Stopped:
+        _ignore_stop_signals()
         _say("Annex has stopped.")
         return 0
     except (CannotStart, EmbeddedServerFailed) as error:
@@ -407,6 +408,10 @@ def _explain(error: OSError) -> str:
 def _raise_on_stop_signals() -> None:
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         _ignore_stop_signals()
+        # What is raised while the interpreter collects garbage is lost, so until the stopping
+        # begins it is raised again.
+        signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
         raise Stopped
 
     for number in STOP_SIGNALS:
@@ -417,7 +422,8 @@ def _raise_on_stop_signals() -> None:
 
 def _ignore_stop_signals() -> None:
     """One signal is enough; a second one must not interrupt the stopping, which has its limits."""
-    for number in STOP_SIGNALS:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number in (*STOP_SIGNALS, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pypdfium2  # type: ignore[import-untyped]  # publishes no type information
 import pytest
 
-from billing.invoice_documents import EVENT_COLUMNS, amount, events_csv, invoice_pdf, lines_csv
+from billing.invoice_documents import EVENT_COLUMNS, amount, events_csv, lines_csv
+from billing.invoice_pdf import invoice_pdf
 from billing.invoices import expand
 from billing.metering import Usage
 from billing.models import Customer, Invoice, InvoiceLine, UsageEvent

@@ -50,6 +50,8 @@ class HerokuCli:
             "PATH": f"{PROGRAMS}:{self.env['PATH']}",
             "NO_PROXY": "127.0.0.1,localhost",
             "NO_COLOR": "1",
+            # The CLI would note apps in the repository that it is started in, and find them there.
+            "GIT_DIR": str(home / "no-repository"),
         }
 
     def try_(self, *words: str) -> Answer:
