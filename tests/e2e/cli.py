@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.annex import plain_environment
+from tests.e2e.annex import ROOT, plain_environment
 
 PROGRAMS = Path(__file__).parent / "node_modules" / ".bin"
 COMMAND_TIMEOUT_S = 90.0
@@ -40,6 +40,9 @@ class HerokuCli:
     def __init__(self, exports: Mapping[str, str], home: Path, program: str = "heroku") -> None:
         self.exports = dict(exports)
         self._program = program
+        # No repository: the CLI would note apps as its remotes, and take one of them for each
+        # command that names none.
+        self._folder = home
         # A file: git would rename its lock over a device such as /dev/null.
         git_config = home / "gitconfig"
         git_config.touch()
@@ -50,13 +53,11 @@ class HerokuCli:
             "PATH": f"{PROGRAMS}:{self.env['PATH']}",
             "NO_PROXY": "127.0.0.1,localhost",
             "NO_COLOR": "1",
-            # The CLI would note apps in the repository that it is started in, and find them there.
-            "GIT_DIR": str(home / "no-repository"),
         }
 
     def try_(self, *words: str) -> Answer:
         """Run `heroku WORDS`, whatever comes of it."""
-        return self._answer([self._program, *words])
+        return self._answer([self._program, *words], self._folder)
 
     def __call__(self, *words: str) -> Answer:
         """Run `heroku WORDS`, which must succeed."""
@@ -76,6 +77,7 @@ class HerokuCli:
         ours, theirs = pty.openpty()
         with subprocess.Popen(
             [self._program, *words],
+            cwd=self._folder,
             env=self.env | environ,
             stdin=theirs,
             stdout=theirs,
@@ -97,7 +99,7 @@ class HerokuCli:
 
     def shell(self, *lines: str) -> Answer:
         """Paste lines into a shell."""
-        answer = self._answer(["bash", "-e", "-c", "\n".join(lines)])
+        answer = self._answer(["bash", "-e", "-c", "\n".join(lines)], ROOT)
         assert answer.status == 0, answer.seen
         return answer
 
@@ -105,9 +107,10 @@ class HerokuCli:
         config: dict[str, str] = json.loads(self("config", "--app", app, "--json").stdout)
         return config
 
-    def _answer(self, command: list[str]) -> Answer:
+    def _answer(self, command: list[str], folder: Path) -> Answer:
         done = subprocess.run(
             command,
+            cwd=folder,
             env=self.env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
