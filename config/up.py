@@ -117,12 +117,14 @@ def _serve(place: Place) -> NoReturn:
         servers.wait_for_database()
         account = _prepare_database(os.environ.get("ACCOUNT_EMAIL") or "dev@example.com")
         _step(5, "web, worker, gpu and beat")
-        for name in ("web", "worker", "beat"):
-            _start(processes, name)
+        _start(processes, "web")
         # Not in the Procfile: only a user of this machine's CLI has a use for it.
         processes.start("proxy", "python -m config.cli_proxy", os.environ, ROOT)
         _step(6, "Waiting for the web process and the model")
         _wait_until_ready(place, processes, servers)
+        # No request waits for these two, and their start would hold up those that do.
+        for name in ("worker", "beat"):
+            _start(processes, name)
         _write_environment(place, secrets, account)
         _say(_how_to_use(place, account))
         processes.show()
