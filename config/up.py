@@ -116,7 +116,7 @@ def _serve(place: Place) -> NoReturn:
         _start(processes, "gpu")
         servers.wait_for_database()
         account = _prepare_database(os.environ.get("ACCOUNT_EMAIL") or "dev@example.com")
-        _step(5, "web, worker, gpu and beat")
+        _step(5, "Processes")
         _start(processes, "web")
         # Not in the Procfile: only a user of this machine's CLI has a use for it.
         processes.start("proxy", "python -m config.cli_proxy", os.environ, ROOT)
