@@ -40,6 +40,8 @@ POSTGRES_VERSION = 18
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 20.0
 LOG_MAX_BYTES = 10_000_000
+# Linux lends from 32768 on, macOS and Windows from 49152.
+NOT_LENT_PORTS = range(20_000, 30_000)
 # A Unix socket's path must fit 104 bytes on macOS and 108 on Linux.
 SOCKET_PATH_MAX_BYTES = 100
 SERVICE_USER = "pgserver"  # the name that the wheel uses, so a machine gets one such user only
@@ -382,11 +384,17 @@ def running_servers(folder: Path, *, durable: bool = True) -> Iterator[Addresses
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nothing listens on at this moment.
+
+    Not of the range from which systems lend ports to outgoing connections: until the server that
+    is to have it listens, some client's connection would take it.
+    """
+    for port in secrets.SystemRandom().sample(NOT_LENT_PORTS, len(NOT_LENT_PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"no port of {NOT_LENT_PORTS} is free")
 
 
 def _open_log(path: Path) -> IO[bytes]:
