@@ -6,10 +6,12 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from addon.json_api import InvalidField, unavailable
+from addon.provider.options import InvalidOption
 from addon.provider.provisioning import (
     AttachmentGone,
     AttachmentNotFound,
     ContentDiffers,
+    RegionNotServed,
     ResourceGone,
     ResourceNotFound,
     UnknownPlan,
@@ -26,6 +28,8 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     ResourceGone: (410, "gone"),
     AttachmentGone: (410, "gone"),
     InvalidField: (422, "invalid_params"),
+    InvalidOption: (422, "invalid_params"),
+    RegionNotServed: (422, "invalid_params"),
     UnknownPlan: (422, "invalid_params"),
 }
 

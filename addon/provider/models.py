@@ -16,7 +16,7 @@ class Resource(models.Model):
     id = models.UUIDField(primary_key=True)
     name = models.CharField(max_length=256, blank=True, help_text="renamable, so never a key")
     plan_slug = models.CharField(max_length=100)
-    region = models.CharField(max_length=100, blank=True)
+    region = models.CharField(max_length=100, help_text="us or eu")
     options = models.JSONField(default=dict, blank=True)
     callback_url = models.CharField(max_length=500, blank=True)
     log_input_url = EncryptedTextField(blank=True)

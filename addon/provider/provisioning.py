@@ -16,15 +16,22 @@ from django.conf import settings
 from django.db import transaction
 
 from addon.provider import credentials
+from addon.provider.endpoints import endpoint_of
 from addon.provider.manifest import CONFIG_VARS_PREFIX
 from addon.provider.models import Attachment, Resource
+from addon.provider.options import check_options
+from addon.regions import PARTNER_NAMES, find_region
 from billing import subscriptions
 from billing.models import Plan, Subscription
-from billing.plans import find_plan, plans_of
+from billing.plans import default_model_id, find_plan, plans_of
 
 
 class UnknownPlan(Exception):
     """The plan is not one of ours; the text lists those that are."""
+
+
+class RegionNotServed(Exception):
+    """The region is not one of ours; the text lists those that are."""
 
 
 class ContentDiffers(Exception):
@@ -68,7 +75,8 @@ class ProvisionRequest:
 
     def digest(self) -> str:
         """Over what a repeat must have in common with the first request."""
-        content = [self.plan_slug, self.region, dict(self.options)]
+        region = PARTNER_NAMES.get(find_region(self.region) or "", self.region)
+        content = [self.plan_slug, region, dict(self.options)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -90,20 +98,39 @@ class PlanChanged:
 def provision(request: ProvisionRequest, now: datetime) -> Provisioned:
     """The resource `request.uuid` with its first attachment and key, made unless it exists.
 
-    Raises UnknownPlan, ContentDiffers, ResourceGone, AttachmentGone.
+    A repeat is told what holds now, also where the plan or the key has changed since. Raises
+    UnknownPlan, RegionNotServed, InvalidOption, ContentDiffers, ResourceGone, AttachmentGone.
     """
-    plan = _get_plan(request.plan_slug)
     with transaction.atomic():
         # A parallel request of the same uuid waits here until the first has committed.
         _, created = Resource.objects.get_or_create(id=request.uuid, defaults=_row(request, now))
         resource = _lock(request.uuid)
         if created:
-            _subscribe(resource, plan, now)
+            _check_order(request)
+            _subscribe(resource, _get_plan(resource.plan_slug), now)
         else:
             _check_repeat(resource, request)
+        plan = _get_plan(resource.plan_slug)
         attachment = _attach(resource, request.attachment, now)
-        config = _config(attachment, plan)
-    return Provisioned(resource_id=resource.id, config=config, message=_message(plan))
+        config = _config(resource, attachment, plan)
+    return Provisioned(resource_id=resource.id, config=config, message=_message(resource, plan))
+
+
+def _check_order(request: ProvisionRequest) -> None:
+    """Raises UnknownPlan, RegionNotServed, InvalidOption."""
+    plan = _get_plan(request.plan_slug)
+    if _region(request) not in settings.REGIONS:
+        served = ", ".join(f"{name} ({PARTNER_NAMES[name]})" for name in settings.REGIONS)
+        raise RegionNotServed(
+            f"There is no {settings.ADDON_SERVICE_NAME} in the region {request.region!r}. The "
+            f"regions are: {served}"
+        )
+    check_options(plan, request.options)
+
+
+def _region(request: ProvisionRequest) -> str:
+    """Where the platform names none, the deployment's first."""
+    return find_region(request.region) or request.region or str(settings.REGIONS[0])
 
 
 def _subscribe(resource: Resource, plan: Plan, now: datetime) -> None:
@@ -121,10 +148,11 @@ def _subscribe(resource: Resource, plan: Plan, now: datetime) -> None:
         )
 
 
-def _message(plan: Plan) -> str:
-    url = f"{settings.INFERENCE_URL}/v1/embeddings"
+def _message(resource: Resource, plan: Plan) -> str:
+    url = f"{endpoint_of(resource.region)}/v1/embeddings"
     others = ", other models by the parameter model" if plan.serves_all_models else ""
-    return f"Ready: POST {url} for the model {plan.model_id}{others}"
+    model_id = default_model_id(plan, resource.options)
+    return f"Ready: POST {url} for the model {model_id}{others}"
 
 
 def _get_plan(slug: str) -> Plan:
@@ -148,7 +176,7 @@ def _row(request: ProvisionRequest, now: datetime) -> dict[str, object]:
     return {
         "name": request.name,
         "plan_slug": request.plan_slug,
-        "region": request.region,
+        "region": _region(request),
         "options": dict(request.options),
         "callback_url": request.callback_url,
         "log_input_url": request.log_input_url,
@@ -183,18 +211,18 @@ def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> At
     return attachment
 
 
-def _config(attachment: Attachment, plan: Plan) -> dict[str, str]:
+def _config(resource: Resource, attachment: Attachment, plan: Plan) -> dict[str, str]:
     key = credentials.newest_key(attachment)
     if key is None:
         raise AttachmentGone(f"Every key of the attachment {attachment.id} was revoked")
-    return {**_shared_config(plan), f"{CONFIG_VARS_PREFIX}_KEY": key}
+    return {**_shared_config(resource, plan), f"{CONFIG_VARS_PREFIX}_KEY": key}
 
 
-def _shared_config(plan: Plan) -> dict[str, str]:
+def _shared_config(resource: Resource, plan: Plan) -> dict[str, str]:
     """What every attachment of a resource has alike."""
     return {
-        f"{CONFIG_VARS_PREFIX}_URL": settings.INFERENCE_URL,
-        f"{CONFIG_VARS_PREFIX}_MODEL_ID": plan.model_id,
+        f"{CONFIG_VARS_PREFIX}_URL": endpoint_of(resource.region),
+        f"{CONFIG_VARS_PREFIX}_MODEL_ID": default_model_id(plan, resource.options),
     }
 
 
@@ -203,15 +231,15 @@ def change_plan(resource_id: UUID, plan_slug: str, now: datetime) -> PlanChanged
 
     Raises UnknownPlan, ResourceNotFound, ResourceGone.
     """
-    plan = _get_plan(plan_slug)
     with transaction.atomic():
         resource = _lock(resource_id)
+        plan = _get_plan(plan_slug)
         if resource.plan_slug != plan.slug:
             Resource.objects.filter(id=resource.id).update(plan_slug=plan.slug)
             # Where our own platform is the customer's, it changes the subscription itself.
             if subscriptions.find_customer_id(resource.id) == resource.id:
                 subscriptions.change_plan(resource.id, plan, now)
-    return PlanChanged(config=_shared_config(plan), message=_message(plan))
+    return PlanChanged(config=_shared_config(resource, plan), message=_message(resource, plan))
 
 
 def deprovision(resource_id: UUID, now: datetime) -> None:
@@ -235,7 +263,7 @@ def attach(resource_id: UUID, request: AttachmentRequest, now: datetime) -> Mapp
     with transaction.atomic():
         resource = _lock(resource_id)
         attachment = _attach(resource, request, now)
-        return _config(attachment, _get_plan(resource.plan_slug))
+        return _config(resource, attachment, _get_plan(resource.plan_slug))
 
 
 def detach(resource_id: UUID, attachment_id: UUID, now: datetime) -> None:
