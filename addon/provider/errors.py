@@ -12,6 +12,7 @@ from addon.provider.provisioning import (
     ContentDiffers,
     ResourceGone,
     ResourceNotFound,
+    ResourceNotReady,
     UnknownPlan,
 )
 
@@ -27,6 +28,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     AttachmentGone: (410, "gone"),
     InvalidField: (422, "invalid_params"),
     UnknownPlan: (422, "invalid_params"),
+    ResourceNotReady: (503, "service_unavailable"),
 }
 
 

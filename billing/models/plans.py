@@ -36,6 +36,11 @@ class Plan(models.Model):
     workers = models.PositiveIntegerField(
         default=0, help_text="how many of a resource's own workers are paid for by the hour"
     )
+    async_operations = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="what our provider does in the background: provision, plan_change, deprovision",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
