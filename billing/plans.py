@@ -32,6 +32,7 @@ PLAN_FIELDS = (
     "serves_all_models",
     "worker_pool",
     "workers",
+    "async_operations",
 )
 # A price's keys in plans.toml, and its columns.
 PRICE_FIELDS = {

@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -57,6 +57,7 @@ class PlanEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     worker_pool: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")] = "shared"
     workers: Workers = 0
     options_schema: dict[str, Any] | None = None
+    async_operations: tuple[Literal["provision", "plan_change", "deprovision"], ...] = ()
     price: Annotated[tuple[PriceEntry, ...], msgspec.Meta(min_length=1)]
 
     @property

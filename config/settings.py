@@ -6,6 +6,8 @@ A variable set in the environment always wins. Every variable is described in ap
 docs/configuration.md (a test compares them).
 """
 
+import hashlib
+import hmac
 from pathlib import Path
 from tempfile import gettempdir
 from urllib.parse import urlsplit
@@ -51,6 +53,16 @@ PROCESS_REGION: str = env.str("PROCESS_REGION", "", validate=validate.OneOf(["",
 
 # The add-on that this deployment provides
 ADDON_SERVICE_NAME: str = env.str("ADDON_SERVICE_NAME", "heroku-inference")
+# Platforms that the provider may call back, and where they exchange grants; empty: what is usual
+PLATFORM_URLS: list[str] = [
+    url.rstrip("/") for url in env.list("PLATFORM_URLS", [PUBLIC_URL, "https://api.heroku.com"])
+]
+PLATFORM_TOKEN_URL: str = env.str("PLATFORM_TOKEN_URL", "")
+# What the provider exchanges grants with; our own platform learns it when it registers the add-on.
+OAUTH_CLIENT_SECRET: str = (
+    env.str("OAUTH_CLIENT_SECRET", "")
+    or hmac.new(PROVIDER_PASSWORD.encode(), b"oauth client secret", hashlib.sha256).hexdigest()
+)
 MODEL_CATALOGUE: Path = env.path("MODEL_CATALOGUE", BASE_DIR / "inference" / "catalogue.toml")
 MODELS_DIR: Path = env.path("MODELS_DIR", VAR_DIR / "models")
 
@@ -197,6 +209,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "addon.platform.reconcile",
         "schedule": 15.0,
         "options": {"expires": 15.0},  # with no worker, rounds must not pile up
+    },
+    "addon.provider.reconcile": {
+        "task": "addon.provider.reconcile",
+        "schedule": 15.0,
+        "options": {"expires": 15.0},
     },
     "billing.check_budgets": {
         "task": "billing.check_budgets",

@@ -1,5 +1,8 @@
 """Add-on services: the providers that this platform knows, each registered by its manifest."""
 
+import secrets
+
+from django.db import transaction
 from django.db.models import QuerySet
 
 from addon.json_api import find_uuid, is_storable
@@ -22,19 +25,27 @@ class UnknownPlan(Exception):
 
 
 def register(manifest: Manifest) -> AddonService:
-    """Make the service say what `manifest` says; idempotent by the manifest's id."""
-    service, _ = AddonService.objects.update_or_create(
-        name=manifest.id,
-        defaults={
-            "human_name": manifest.name,
-            "base_url": manifest.base_url,
-            "password": manifest.password,
-            "config_vars_prefix": manifest.config_vars_prefix,
-            "config_vars": list(manifest.config_vars),
-            "requires": list(manifest.requires),
-            "attachment_credentials": manifest.attachment_credentials,
-        },
-    )
+    """Make the service say what `manifest` says; idempotent by the manifest's id.
+
+    Its client secret is made with it, and stays.
+    """
+    said = {
+        "human_name": manifest.name,
+        "base_url": manifest.base_url,
+        "password": manifest.password,
+        "config_vars_prefix": manifest.config_vars_prefix,
+        "config_vars": list(manifest.config_vars),
+        "requires": list(manifest.requires),
+        "attachment_credentials": manifest.attachment_credentials,
+        "regions": list(manifest.regions),
+        "sso_url": manifest.sso_url or "",
+        "sso_salt": manifest.sso_salt or "",
+    }
+    with transaction.atomic():
+        service, _ = AddonService.objects.update_or_create(name=manifest.id, defaults=said)
+        if not service.oauth_client_secret:
+            service.oauth_client_secret = secrets.token_urlsafe(32)
+            service.save(update_fields=["oauth_client_secret"])
     return service
 
 

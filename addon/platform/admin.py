@@ -134,7 +134,7 @@ class AddonServiceAdmin(ReadOnly, admin.ModelAdmin[AddonService]):
     list_filter = ["state", "attachment_credentials"]
     ordering = ["name"]
     search_fields = ["name", "human_name"]
-    exclude = ["password"]
+    exclude = ["password", "sso_salt", "oauth_client_secret"]
 
 
 @admin.register(Addon)

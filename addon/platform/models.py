@@ -163,8 +163,12 @@ class Release(models.Model):
         return f"{self.app} v{self.version}"
 
 
+def all_regions() -> list[str]:
+    return ["*"]
+
+
 class AddonService(models.Model):
-    """A registered provider: what its manifest says."""
+    """A registered provider: what its manifest says, and the secret that it was given here."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=100, unique=True)
@@ -175,6 +179,12 @@ class AddonService(models.Model):
     config_vars = models.JSONField(default=list)
     requires = models.JSONField(default=list, blank=True)
     attachment_credentials = models.BooleanField(default=False)
+    regions = models.JSONField(default=all_regions, help_text="as in the manifest; *: all")
+    sso_url = models.CharField(max_length=500, blank=True)
+    sso_salt = EncryptedTextField(blank=True)
+    oauth_client_secret = EncryptedTextField(
+        blank=True, help_text="with which the provider exchanges grants for access tokens"
+    )
     state = models.CharField(max_length=20, default="ga")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -14,6 +14,7 @@ from addon.provider.provisioning import (
     RegionNotServed,
     ResourceGone,
     ResourceNotFound,
+    ResourceNotReady,
     UnknownPlan,
 )
 
@@ -31,6 +32,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     InvalidOption: (422, "invalid_params"),
     RegionNotServed: (422, "invalid_params"),
     UnknownPlan: (422, "invalid_params"),
+    ResourceNotReady: (503, "service_unavailable"),
 }
 
 

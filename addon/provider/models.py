@@ -1,4 +1,5 @@
-"""The provider's tables: resources, their attachments, and the credentials of those."""
+"""The provider's tables: resources, their attachments, and the credentials of those; the grants by
+which it may call platforms back, and what they are still to be told."""
 
 import uuid
 
@@ -7,10 +8,21 @@ from django.db import models
 from billing.encryption import EncryptedTextField
 
 
+class Work(models.TextChoices):
+    """What was answered 202, so that the platform waits to be called back."""
+
+    PROVISION = "provision"
+    PLAN_CHANGE = "plan_change"
+    DEPROVISION = "deprovision"
+
+
 class Resource(models.Model):
     """What a platform provisioned here. Its id is the platform's id of the add-on.
 
     A deprovisioned resource stays as a tombstone: its id is never provisioned again.
+
+    What goes on in the background is driven by deliveries.py: `next_attempt_at` is when something
+    is to be done next, and until `leased_until` somebody is doing it.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -23,7 +35,19 @@ class Resource(models.Model):
     log_drain_token = EncryptedTextField(blank=True)
     request_digest = models.CharField(max_length=64, help_text="what a repeated request must match")
     created_at = models.DateTimeField()
+    provisioned_at = models.DateTimeField(
+        null=True, blank=True, help_text="since when it has keys; empty while it is being made"
+    )
     deprovisioned_at = models.DateTimeField(null=True, blank=True)
+    is_async = models.BooleanField(
+        default=False, help_text="its provision was answered 202, and so is a repeat"
+    )
+    pending = models.CharField(max_length=20, choices=Work.choices, blank=True)
+    pending_plan_slug = models.CharField(max_length=100, blank=True)
+    next_attempt_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    leased_until = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveIntegerField(default=0, help_text="that failed since one succeeded")
+    last_error = models.TextField(blank=True)
 
     def __str__(self) -> str:
         return self.name or str(self.id)
@@ -56,3 +80,63 @@ class Credential(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hint}…"
+
+
+class Grant(models.Model):
+    """The right to call the platform about one resource: a code that is good for five minutes, then
+    the tokens that it was exchanged for."""
+
+    resource = models.OneToOneField(
+        Resource, models.CASCADE, primary_key=True, related_name="grant"
+    )
+    code = EncryptedTextField(blank=True, help_text="not exchanged yet")
+    code_expires_at = models.DateTimeField(null=True, blank=True)
+    access_token = EncryptedTextField(blank=True)
+    access_expires_at = models.DateTimeField(null=True, blank=True)
+    refresh_token = EncryptedTextField(blank=True)
+    leased_until = models.DateTimeField(
+        null=True, blank=True, help_text="until then somebody exchanges or refreshes"
+    )
+    created_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"grant of {self.resource_id}"
+
+
+class CallbackKind(models.TextChoices):
+    CONFIG = "config"
+    PROVISION = "provision"
+    DEPROVISION = "deprovision"
+
+
+class Callback(models.Model):
+    """What a platform is to be told, written in the transaction of what it tells; those of a
+    resource are delivered in their order. It says what it is about: its content is read when it is
+    sent."""
+
+    id = models.BigAutoField(primary_key=True)
+    resource = models.ForeignKey(Resource, models.CASCADE, related_name="callbacks")
+    kind = models.CharField(max_length=20, choices=CallbackKind.choices)
+    attachment = models.ForeignKey(
+        Attachment, models.CASCADE, null=True, blank=True, related_name="callbacks",
+        help_text="whose config is to be sent; empty: what all have alike",
+    )  # fmt: skip
+    created_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(
+        max_length=20,
+        blank=True,
+        choices=[(word, word) for word in ("delivered", "gone", "expired", "overtaken")],
+    )
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["resource", "id"],
+                condition=models.Q(ended_at=None),
+                name="open_callback_of_resource",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.resource_id}"

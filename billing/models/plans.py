@@ -45,6 +45,11 @@ class Plan(models.Model):
         help_text="JSON Schema of the options of addons:create; each is a string, and those that "
         "it does not name are ignored",
     )
+    async_operations = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="what our provider does in the background: provision, plan_change, deprovision",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

@@ -91,3 +91,22 @@ def test_registering_again_updates_the_service(service: AddonService) -> None:
     again = register(replace(own_manifest(), name="Embeddings"))
     assert (again.id, again.human_name) == (service.id, "Embeddings")
     assert AddonService.objects.count() == 1
+
+
+def test_a_service_has_what_its_manifest_says_and_a_secret_that_stays(
+    service: AddonService,
+) -> None:
+    secret = service.oauth_client_secret
+    manifest = replace(
+        own_manifest(), regions=("us",), sso_salt="salty", sso_url="https://fast.example/sso"
+    )
+    again = AddonService.objects.get(id=register(manifest).id)
+    assert (again.regions, again.sso_salt, again.sso_url) == (["us"], "salty", manifest.sso_url)
+    assert again.oauth_client_secret == secret
+    assert len(secret) >= 40
+
+
+def test_a_service_of_before_there_were_secrets_gets_one(service: AddonService) -> None:
+    service.oauth_client_secret = ""
+    service.save()
+    assert register(own_manifest()).oauth_client_secret

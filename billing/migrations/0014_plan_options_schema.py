@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0012_notifications_are_bounded"),
+        ("billing", "0013_async_operations"),
     ]
 
     operations = [

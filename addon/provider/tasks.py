@@ -1,0 +1,21 @@
+"""Celery tasks of the provider."""
+
+from uuid import UUID
+
+from celery import shared_task
+from django.utils import timezone
+
+from addon.provider import deliveries
+
+
+@shared_task(name="addon.provider.drive")
+def drive(resource_id: str) -> None:
+    """After a request or a change: do what was accepted, and call the platform back. Safe to run
+    twice and in parallel."""
+    deliveries.drive(UUID(resource_id), timezone.now)
+
+
+@shared_task(name="addon.provider.reconcile")
+def reconcile() -> None:
+    """Every 15 s: drive every resource that is due. Safe to run twice and in parallel."""
+    deliveries.reconcile(timezone.now)
