@@ -215,6 +215,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 15.0,
         "options": {"expires": 15.0},
     },
+    "addon.provider.send_log_lines": {
+        "task": "addon.provider.send_log_lines",
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
+    },
     "billing.check_budgets": {
         "task": "billing.check_budgets",
         "schedule": 30.0,

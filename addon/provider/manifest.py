@@ -16,8 +16,8 @@ def own_manifest() -> Manifest:
             "api": {
                 "version": "3",
                 "password": settings.PROVIDER_PASSWORD,
-                "regions": ["us", "eu"],
-                "requires": ["attachable", "many_per_app"],
+                "regions": settings.REGIONS,
+                "requires": ["attachable", "many_per_app", "log_input"],
                 "config_vars_prefix": CONFIG_VARS_PREFIX,
                 "config_vars": ["INFERENCE_URL", "INFERENCE_KEY", "INFERENCE_MODEL_ID"],
                 "production": {"base_url": settings.PROVIDER_URL + RESOURCES_PATH},

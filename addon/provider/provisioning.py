@@ -18,7 +18,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from addon.provider import callbacks, credentials, grants
+from addon.provider import callbacks, credentials, grants, log_lines
 from addon.provider.endpoints import endpoint_of
 from addon.provider.grants import OAuthGrant
 from addon.provider.manifest import CONFIG_VARS_PREFIX
@@ -310,6 +310,7 @@ def change_plan(resource_id: UUID, plan_slug: str, now: datetime) -> PlanChanged
 def put_on_plan(resource: Resource, plan: Plan, now: datetime) -> None:
     """Within a transaction that holds the resource's lock."""
     if resource.plan_slug != plan.slug:
+        log_lines.write_plan_change(resource, resource.plan_slug, plan.slug, now)
         resource.plan_slug = plan.slug
         # Where our own platform is the customer's, it changes the subscription itself.
         if subscriptions.find_customer_id(resource.id) == resource.id:
