@@ -28,6 +28,8 @@ ENVIRONMENT = {
     "SECRET_KEY": "a-secret-key-that-only-the-tests-use-0123456789",
     "ENCRYPTION_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
     "PROVIDER_PASSWORD": "provider-password-of-the-tests",
+    "SSO_SALT": "sso-salt-of-the-tests",
+    "PROVIDER_WEBHOOK_SECRET": "webhook-secret-of-the-tests",
     "INVOICE_SIGNING_KEY": "an-invoice-signing-key-of-the-tests",
     "DATABASE_POOL_SIZE": "4",
     # Tests run in parallel already: more threads would only wait for each other.
@@ -54,6 +56,7 @@ FORGOTTEN = [
     "REQUEST_TIMEOUT_S",
     "REQUEST_BODY_MAX_BYTES",
     "KEY_CACHE_S",
+    "KEY_OVERLAP_S",
     "PLATFORM_REQUESTS_PER_HOUR",
     "LIMITS_SHADOW",
     "LIMITS_PROCESSES",

@@ -276,7 +276,7 @@ def current_config(resource_id: UUID, attachment: Attachment | None) -> Mapping[
 
     Raises ResourceNotFound, ResourceGone, AttachmentGone, UnknownPlan.
     """
-    resource = _check_live(Resource.objects.filter(id=resource_id).first(), resource_id)
+    resource = check_live(Resource.objects.filter(id=resource_id).first(), resource_id)
     plan = _get_plan(resource.plan_slug)
     # A platform that names no attachments has one, whose id is the resource's, and all is its.
     wanted = resource.id if attachment is None else attachment.id
@@ -295,7 +295,7 @@ def change_plan(resource_id: UUID, plan_slug: str, now: datetime) -> PlanChanged
     ResourceNotReady.
     """
     with transaction.atomic():
-        resource = _lock_ready(resource_id)
+        resource = lock_ready(resource_id)
         plan = _get_plan(plan_slug)
         is_later = Work.PLAN_CHANGE in plan.async_operations and grants.may_call(resource)
         if resource.plan_slug != plan.slug and is_later:
@@ -373,7 +373,7 @@ def finish(resource_id: UUID, now: datetime) -> None:
 
 def _finish_provision(resource: Resource, now: datetime) -> None:
     """It stays pending until the platform knows: what it never heard of ends at the deadline."""
-    for attachment in resource.attachments.filter(detached_at=None):
+    for attachment in resource.attachments.filter(detached_at=None, shares_key=False):
         credentials.issue(attachment, now)
         callbacks.queue_config(attachment, now)
     resource.provisioned_at = now
@@ -401,7 +401,7 @@ def attach(resource_id: UUID, request: AttachmentRequest, now: datetime) -> Mapp
     Raises ResourceNotFound, ResourceGone, ResourceNotReady, AttachmentGone, ContentDiffers.
     """
     with transaction.atomic():
-        resource = _lock_ready(resource_id)
+        resource = lock_ready(resource_id)
         attachment = _attach(resource, request, now)
         return _config(resource, attachment, _get_plan(resource.plan_slug))
 
@@ -423,10 +423,11 @@ def detach(resource_id: UUID, attachment_id: UUID, now: datetime) -> None:
 
 def _lock_row(resource_id: UUID) -> Resource:
     resource = Resource.objects.select_for_update().filter(id=resource_id).first()
-    return _check_live(resource, resource_id)
+    return check_live(resource, resource_id)
 
 
-def _check_live(resource: Resource | None, resource_id: UUID) -> Resource:
+def check_live(resource: Resource | None, resource_id: UUID) -> Resource:
+    """Raises ResourceNotFound, ResourceGone."""
     if resource is None:
         raise ResourceNotFound(f"There is no resource {resource_id}")
     if resource.deprovisioned_at is not None:
@@ -441,7 +442,9 @@ def _lock(resource_id: UUID) -> Resource:
     return resource
 
 
-def _lock_ready(resource_id: UUID) -> Resource:
+def lock_ready(resource_id: UUID) -> Resource:
+    """Until the transaction ends nobody else changes it. Raises ResourceNotFound, ResourceGone,
+    ResourceNotReady."""
     resource = _lock(resource_id)
     if resource.pending == Work.PROVISION:
         raise ResourceNotReady(f"The resource {resource_id} is still being provisioned")

@@ -13,7 +13,7 @@ def name_regions(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("provider", "0003_callbacks"),
+        ("provider", "0004_key_rotation"),
     ]
 
     operations = [
