@@ -2,6 +2,7 @@
 
 import uuid
 
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
@@ -70,6 +71,12 @@ class Plan(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        options = self.options_schema.get("properties", {})
+        if "model" in options and not self.serves_all_models:
+            message = "It has the option model, and the plan serves one model only."
+            raise ValidationError({"options_schema": message})
 
     @property
     def name(self) -> str:
