@@ -73,7 +73,8 @@ class Plan(models.Model):
         return self.name
 
     def clean(self) -> None:
-        options = self.options_schema.get("properties", {})
+        schema = self.options_schema  # whatever was typed, if it was refused already
+        options = schema.get("properties", {}) if isinstance(schema, dict) else {}
         if "model" in options and not self.serves_all_models:
             message = "It has the option model, and the plan serves one model only."
             raise ValidationError({"options_schema": message})

@@ -1,4 +1,4 @@
-"""What is sent again is told what holds now; what was removed stays removed, for whoever may ask."""
+"""What is sent again is told what holds now, and what was removed stays removed."""
 
 import uuid
 from datetime import timedelta
