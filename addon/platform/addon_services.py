@@ -40,6 +40,7 @@ def register(manifest: Manifest) -> AddonService:
         "regions": list(manifest.regions),
         "sso_url": manifest.sso_url or "",
         "sso_salt": manifest.sso_salt or "",
+        "state": "ga",
     }
     with transaction.atomic():
         service, _ = AddonService.objects.update_or_create(name=manifest.id, defaults=said)

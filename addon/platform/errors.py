@@ -54,6 +54,7 @@ from addon.platform.provisioning import (
 )
 from addon.platform.ranges import InvalidRange
 from addon.platform.rate_limits import RateLimitReached
+from addon.platform.regions import RegionNotOffered
 from addon.platform.releases import NoSnapshot, ReleaseNotFound
 from addon.platform.scopes import InsufficientScope, InvalidScope
 from addon.platform.team_members import AlreadyMember, LastAdmin, MemberNotFound
@@ -141,6 +142,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     MultipleMatches: (422, "multiple_matches"),
     NoSnapshot: (422, "invalid_params"),
     NotEligible: (422, "invalid_params"),
+    RegionNotOffered: (422, "invalid_params"),
     SharingNotSupported: (422, "invalid_params"),
     TeamHasApps: (422, "invalid_params"),
     TeamNameTaken: (422, "invalid_params"),

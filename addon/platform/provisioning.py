@@ -25,6 +25,7 @@ from addon.platform.heroku_apps import lock_app
 from addon.platform.models import Account, Addon, AddonService, App, Attachment, AttachmentState
 from addon.platform.notifications import notify
 from addon.platform.provider_client import Accepted, Done, Gone, Refused, Uncertain
+from addon.platform.regions import require_region
 from addon.platform.retries import ASYNC_PROVISION_WINDOW, PROVISION_WINDOW, wait_after
 from addon.platform.teams import billing_email
 from addon.platform.transitions import ConcurrentChange, move
@@ -82,7 +83,7 @@ def provision(order: Order, now: datetime) -> Addon:
 
     The add-on is `provisioned`, or `provisioning` when the provider needs longer or gave no clear
     answer. Raises what aliases.reserve() raises, InvalidAddonName, AddonNameTaken,
-    AlreadyInstalled, AppNotFound, ProvisionRefused.
+    AlreadyInstalled, RegionNotOffered, AppNotFound, ProvisionRefused.
     """
     _validate_name(order.name)
     addon, attachment = _insert(order, now)
@@ -113,6 +114,7 @@ def _insert(order: Order, now: datetime) -> tuple[Addon, Attachment | None]:
         made = Addon.objects.filter(id=order.id).select_related("app", "service", "plan").first()
         if made is not None and made.state != State.DEPROVISIONED:
             return made, None
+        require_region(app.region, order.service.name, order.service.regions)
         if not order.service.supports_multiple_installations:
             _refuse_second(app, order.service)
         # A uuid that was refused stays refused at the provider.
