@@ -14,8 +14,8 @@ from ssl import SSLContext
 
 import httpx
 from django.conf import settings
-from django.db import connection
 
+from addon.platform.database_connections import release_connection
 from addon.platform.models import Addon, AddonService, Attachment
 from addon.platform.regions import REGIONS
 from addon.platform.retries import CALL_TIMEOUT_S
@@ -133,7 +133,8 @@ def _call(
     service: AddonService, method: str, path: str, body: Mapping[str, object] | None
 ) -> _Answer | Uncertain:
     """One request, given up after 25 s in all, however slowly the answer trickles in."""
-    _release_connection()
+    # Our own provider may be this very process: it would starve if every connection waited for it.
+    release_connection()
     deadline = time.monotonic() + CALL_TIMEOUT_S
     received = bytearray()
     try:
@@ -155,15 +156,6 @@ def _call(
             return _Answer(status=response.status_code, body=_parse(bytes(received)))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return Uncertain(reason=f"the provider did not answer: {type(error).__name__}")
-
-
-def _release_connection() -> None:
-    """Give the database connection back to the pool for the time of a call.
-
-    Our own provider may be this very process: it would starve if every connection waited for it.
-    """
-    if not connection.in_atomic_block:
-        connection.close()
 
 
 @cache
