@@ -38,9 +38,9 @@ def get_attachment(account: Account, identity: str) -> Attachment:
     return _first(list_attachments(account).filter(id=attachment_id))
 
 
-def get_app_attachment(app: App, identity: str) -> Attachment:
-    """By id or name. Raises AttachmentNotFound."""
-    return _first(_by_identity(list_app_attachments(app), identity))
+def get_of(attachments: QuerySet[Attachment], identity: str) -> Attachment:
+    """The one of an app's `attachments` by id or name. Raises AttachmentNotFound."""
+    return _first(_by_identity(attachments, identity))
 
 
 def resolve_attachments(
