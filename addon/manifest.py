@@ -1,8 +1,9 @@
 """addon-manifest.json: what a provider tells a platform about itself.
 
-`api.annex.attachment_credentials` is an extension of ours: the provider issues credentials per
-attachment (PUT and DELETE of /heroku/resources/:uuid/attachments/:uuid). Without it every
-attachment of a resource gets the resource's config, as at Heroku.
+`api.annex` is an extension of ours. `attachment_credentials`: the provider issues credentials per
+attachment (PUT and DELETE of /heroku/resources/:uuid/attachments/:uuid); without it every
+attachment of a resource gets the resource's config, as at Heroku. `plans`: what it sells, which
+Heroku's manifest does not say.
 """
 
 import re
@@ -20,12 +21,28 @@ FEATURES = frozenset({"attachable", "many_per_app", "log_input", "syslog_drain"}
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _PREFIX = re.compile(r"[A-Z][A-Z0-9_]*")
 _CONFIG_VAR = re.compile(r"[A-Z][A-Z0-9_]+")
+_PLAN_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+PLANS_MAX = 100
+PRICE_MAX_CENTS = 100_000_000
+PLAN_KEYS = ("slug", "name", "description", "price_cents", "default", "async")
 
 
 class InvalidManifest(Exception):
     def __init__(self, field_name: str, allowed: str) -> None:
         super().__init__(f"{field_name} must be {allowed}")
         self.field_name = field_name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestPlan:
+    """A flat price by the month. `is_async`: the provider answers 202 and calls back."""
+
+    slug: str
+    name: str
+    description: str = ""
+    price_cents: int
+    is_default: bool = False
+    is_async: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +60,7 @@ class Manifest:
     sso_salt: str | None = field(default=None, repr=False)
     sso_url: str | None = None
     attachment_credentials: bool = False
+    plans: tuple[ManifestPlan, ...] = ()
 
 
 def parse_manifest(document: object) -> Manifest:
@@ -50,6 +68,7 @@ def parse_manifest(document: object) -> Manifest:
     top = _object(document, "the manifest")
     api = _object(top.get("api"), "api")
     production = _object(api.get("production"), "api.production")
+    annex = _object(api.get("annex", {}), "api.annex")
     if api.get("version") != "3":
         raise InvalidManifest("api.version", '"3"')
     slug = _matching(top.get("id"), "id", _ID, "lower-case letters and digits, joined by dashes")
@@ -70,7 +89,8 @@ def parse_manifest(document: object) -> Manifest:
         base_url=_base_url(production.get("base_url")),
         sso_salt=_optional_text(api.get("sso_salt"), "api.sso_salt"),
         sso_url=_optional_url(production.get("sso_url"), "api.production.sso_url"),
-        attachment_credentials=_attachment_credentials(api.get("annex", {})),
+        attachment_credentials=_flag(annex, "attachment_credentials", "api.annex"),
+        plans=_plans(annex.get("plans", [])),
     )
 
 
@@ -139,8 +159,42 @@ def _base_url(value: object) -> str:
     return url if url.endswith(RESOURCES_PATH) else url + RESOURCES_PATH
 
 
-def _attachment_credentials(annex: object) -> bool:
-    value = _object(annex, "api.annex").get("attachment_credentials", False)
+def _flag(values: Mapping[str, object], name: str, place: str) -> bool:
+    value = values.get(name, False)
     if not isinstance(value, bool):
-        raise InvalidManifest("api.annex.attachment_credentials", "true or false")
+        raise InvalidManifest(f"{place}.{name}", "true or false")
+    return value
+
+
+def _plans(value: object) -> tuple[ManifestPlan, ...]:
+    if not isinstance(value, list) or len(value) > PLANS_MAX:
+        raise InvalidManifest("api.annex.plans", f"a list of at most {PLANS_MAX} plans")
+    plans = tuple(_plan(plan, f"api.annex.plans[{index}]") for index, plan in enumerate(value))
+    if len({plan.slug for plan in plans}) != len(plans):
+        raise InvalidManifest("api.annex.plans", "a list of plans whose slugs differ")
+    if plans and sum(plan.is_default for plan in plans) != 1:
+        raise InvalidManifest("api.annex.plans", "a list of plans of which one is the default")
+    return plans
+
+
+def _plan(value: object, place: str) -> ManifestPlan:
+    plan = _object(value, place)
+    for key in plan:
+        if key not in PLAN_KEYS:  # the extension is ours: a key that it lacks is a misspelt one
+            raise InvalidManifest(f"{place}.{key}", f"absent: a plan has {', '.join(PLAN_KEYS)}")
+    allowed = "1 to 100 lower-case letters, digits, dots, dashes and underscores"
+    slug = _matching(plan.get("slug"), f"{place}.slug", _PLAN_SLUG, allowed)
+    return ManifestPlan(
+        slug=slug,
+        name=_text(plan.get("name", slug.capitalize()), f"{place}.name"),
+        description=_optional_text(plan.get("description"), f"{place}.description") or "",
+        price_cents=_price_cents(plan.get("price_cents"), f"{place}.price_cents"),
+        is_default=_flag(plan, "default", place),
+        is_async=_flag(plan, "async", place),
+    )
+
+
+def _price_cents(value: object, field_name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= PRICE_MAX_CENTS:
+        raise InvalidManifest(field_name, f"an integer from 0 to {PRICE_MAX_CENTS}: cents a month")
     return value

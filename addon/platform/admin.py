@@ -4,9 +4,16 @@ A row that the state machine owns is read-only: a hand edit would leave the prov
 behind. No secret is shown.
 """
 
-from django.contrib import admin
-from django.http import HttpRequest
+from typing import Any
 
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+
+from addon.platform.manifest_form import ManifestForm
 from addon.platform.models import (
     Account,
     Addon,
@@ -128,13 +135,38 @@ class ConfigVarAdmin(ReadOnly, admin.ModelAdmin[ConfigVar]):
 
 @admin.register(AddonService)
 class AddonServiceAdmin(ReadOnly, admin.ModelAdmin[AddonService]):
-    """Registered from a manifest, so that a wrong one is refused."""
+    """Added, and changed, by a manifest only, so that a wrong one is refused."""
 
     list_display = ["name", "human_name", "base_url", "attachment_credentials", "state"]
     list_filter = ["state", "attachment_credentials"]
     ordering = ["name"]
     search_fields = ["name", "human_name"]
     exclude = ["password", "sso_salt", "oauth_client_secret"]
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return admin.ModelAdmin.has_add_permission(self, request)
+
+    def add_view(
+        self,
+        request: HttpRequest,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = ManifestForm(request.POST or None, request.FILES or None)
+        registered = form.register(timezone.now()) if form.is_valid() else None
+        if registered is not None:
+            self.log_change(request, registered.service, "registered by its manifest")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Register an add-on by its manifest",
+            "opts": self.opts,
+            "form": form,
+            "registered": registered,
+        }
+        # The client secret is in this answer only: no redirect, and no message in a cookie.
+        return TemplateResponse(request, "platform/register_addon.html", context)
 
 
 @admin.register(Addon)

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from addon.platform.authorizations import LOGIN_LASTS, create_authorization
+from addon.platform.database_connections import release_connection
 from addon.platform.models import Account
 from addon.redis_client import redis_client
 
@@ -141,9 +142,12 @@ async def _outcome(login: BrowserLogin, decision: str) -> bytes:
 
 
 def _issue(login: BrowserLogin, account_id: str, now: datetime) -> str:
-    account = Account.objects.get(id=account_id)
-    description = login.description
-    return create_authorization(account, description, expires_at=now + LOGIN_LASTS).token
+    try:
+        account = Account.objects.get(id=account_id)
+        expires_at = now + LOGIN_LASTS
+        return create_authorization(account, login.description, expires_at=expires_at).token
+    finally:
+        release_connection()
 
 
 def _error(message: str) -> bytes:

@@ -207,3 +207,10 @@ def write_attached(attachment: Attachment, config: Mapping[str, str]) -> None:
         ConfigVar(app=attachment.app, name=name, value=value, attachment=attachment)
         for name, value in values.items()
     )
+
+
+def remove_attached(attachment: Attachment, names: Sequence[str]) -> None:
+    """Unset vars of an attachment, by the manifest's names. The caller holds the app's lock."""
+    prefix = attachment.addon.service.config_vars_prefix
+    gone = [config_var_name(attachment.name, prefix, name) for name in names]
+    attachment.config_vars.filter(name__in=gone).delete()

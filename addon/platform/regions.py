@@ -1,6 +1,7 @@
 """The regions that an app can be in, and what the Partner API calls them."""
 
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -38,3 +39,19 @@ REGIONS = {
         substrate_region="eu-west-1",
     ),
 }
+
+
+ANY_REGION = "*"
+
+
+class RegionNotOffered(Exception):
+    """The service is not offered where the app is."""
+
+
+def require_region(region: str, service_name: str, offered: Collection[str]) -> None:
+    """`offered` is what the manifest lists. Raises RegionNotOffered."""
+    if region not in offered and ANY_REGION not in offered:
+        raise RegionNotOffered(
+            f"{service_name} is not offered in the region {region}, but in: "
+            f"{', '.join(sorted(offered))}"
+        )

@@ -16,6 +16,8 @@ from addon.provider.grants import may_call
 from addon.provider.models import Attachment, Callback, CallbackKind, Resource
 
 RETRIED_FOR = timedelta(hours=24)
+# The platform may have to read an answer of ours before it can be called back.
+WAKE_AFTER_S = 1.0
 WAKE_EXPIRES_S = 15.0  # the reconciler's next round comes by then
 
 
@@ -65,13 +67,14 @@ def make_due(resource: Resource, now: datetime) -> None:
     """Have deliveries.py look at `resource` once the transaction holds. Should the task get lost,
     the reconciler comes to it."""
     Resource.objects.filter(id=resource.id).update(next_attempt_at=now, attempts=0)
-    wake(resource)
 
-
-def wake(resource: Resource) -> None:
     def send() -> None:
         current_app.send_task(
-            "addon.provider.drive", [str(resource.id)], expires=WAKE_EXPIRES_S, retry=False
+            "addon.provider.drive",
+            [str(resource.id)],
+            countdown=WAKE_AFTER_S,
+            expires=WAKE_EXPIRES_S,
+            retry=False,
         )
 
     transaction.on_commit(send, robust=True)

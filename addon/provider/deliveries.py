@@ -123,6 +123,11 @@ def _deliver(callback: Callback, resource: Resource, clock: Clock) -> None:
     except (AttachmentGone, ResourceGone):
         callbacks.end(callback, "overtaken", clock())
         return
+    except PlatformGone as gone:
+        if gone.status == 410 or callback.attachment is None or resource.pending:
+            raise
+        callbacks.end(callback, "gone", clock())  # the attachment is, and not the add-on
+        return
     except AccessRefused:
         grants.forget_access(resource.id)
         raise

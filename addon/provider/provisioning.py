@@ -341,6 +341,8 @@ def finish(resource_id: UUID, now: datetime) -> None:
             case Work.DEPROVISION:
                 end(resource, now)
                 callbacks.queue_deprovisioned(resource, now)
+            case _:
+                pass  # another process has done it
 
 
 def _finish_provision(resource: Resource, now: datetime) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from addon.manifest import InvalidManifest, parse_manifest
+from addon.manifest import InvalidManifest, ManifestPlan, parse_manifest
 
 VALID: dict[str, Any] = {
     "id": "fast-db",
@@ -66,6 +66,47 @@ def test_sso_may_be_absent() -> None:
     del document["api"]["sso_salt"], document["api"]["production"]["sso_url"]
     manifest = parse_manifest(document)
     assert (manifest.sso_salt, manifest.sso_url) == (None, None)
+
+
+PLANS = [
+    {"slug": "basic", "price_cents": 900, "default": True},
+    {"slug": "big", "name": "Big", "description": "More", "price_cents": 0, "async": True},
+]
+
+
+def test_our_extension_says_what_is_sold() -> None:
+    basic, big = parse_manifest(changed("api.annex.plans", PLANS)).plans
+    assert basic == ManifestPlan(slug="basic", name="Basic", price_cents=900, is_default=True)
+    assert (big.name, big.description, big.is_async, big.is_default) == ("Big", "More", True, False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("slug", "Basic"),
+        ("slug", None),
+        ("name", ""),
+        ("description", 5),
+        ("price_cents", -1),
+        ("price_cents", 9.5),
+        ("price_cents", True),
+        ("price_cents", 100_000_001),
+        ("default", 1),
+        ("async", "yes"),
+        ("price", 900),
+    ],
+)
+def test_a_wrong_field_of_a_plan_is_named(key: str, value: object) -> None:
+    plans = [{**PLANS[0], key: value}]
+    with pytest.raises(InvalidManifest, match="must be") as raised:
+        parse_manifest(changed("api.annex.plans", plans))
+    assert raised.value.field_name == f"api.annex.plans[0].{key}"
+
+
+@pytest.mark.parametrize("plans", [{}, [PLANS[0], PLANS[0]], [PLANS[1]], [*PLANS, {}]])
+def test_plans_have_slugs_that_differ_and_one_default(plans: object) -> None:
+    with pytest.raises(InvalidManifest, match=r"api\.annex\.plans"):
+        parse_manifest(changed("api.annex.plans", plans))
 
 
 def test_no_secret_is_in_the_repr() -> None:
