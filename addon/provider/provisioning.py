@@ -15,6 +15,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
+from addon.inserts import insert_unless_there
 from addon.provider import credentials
 from addon.provider.manifest import CONFIG_VARS_PREFIX
 from addon.provider.models import Attachment, Resource
@@ -94,15 +95,14 @@ def provision(request: ProvisionRequest, now: datetime) -> Provisioned:
     """
     plan = _get_plan(request.plan_slug)
     with transaction.atomic():
+        resource = _row(request, now)
         # A parallel request of the same uuid waits here until the first has committed.
-        _, created = Resource.objects.get_or_create(id=request.uuid, defaults=_row(request, now))
-        resource = _lock(request.uuid)
-        if created:
+        if insert_unless_there(resource):
             _subscribe(resource, plan, now)
         else:
+            resource = _lock(request.uuid)
             _check_repeat(resource, request)
-        attachment = _attach(resource, request.attachment, now)
-        config = _config(attachment, plan)
+        config = _config(_attach(resource, request.attachment, now), plan)
     return Provisioned(resource_id=resource.id, config=config, message=_message(plan))
 
 
@@ -144,33 +144,33 @@ def _check_repeat(resource: Resource, request: ProvisionRequest) -> None:
         )
 
 
-def _row(request: ProvisionRequest, now: datetime) -> dict[str, object]:
-    return {
-        "name": request.name,
-        "plan_slug": request.plan_slug,
-        "region": request.region,
-        "options": dict(request.options),
-        "callback_url": request.callback_url,
-        "log_input_url": request.log_input_url,
-        "log_drain_token": request.log_drain_token,
-        "request_digest": request.digest(),
-        "created_at": now,
-    }
-
-
-def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> Attachment:
-    attachment, created = Attachment.objects.get_or_create(
-        id=request.id,
-        defaults={
-            "resource": resource,
-            "name": request.name,
-            "app_name": request.app_name,
-            "created_at": now,
-        },
+def _row(request: ProvisionRequest, now: datetime) -> Resource:
+    return Resource(
+        id=request.uuid,
+        name=request.name,
+        plan_slug=request.plan_slug,
+        region=request.region,
+        options=dict(request.options),
+        callback_url=request.callback_url,
+        log_input_url=request.log_input_url,
+        log_drain_token=request.log_drain_token,
+        request_digest=request.digest(),
+        created_at=now,
     )
-    if created:
-        credentials.issue(attachment, now)
-        return attachment
+
+
+def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> str:
+    """The key that config vars show, of an attachment that is made unless it exists."""
+    attachment = Attachment(
+        id=request.id,
+        resource=resource,
+        name=request.name,
+        app_name=request.app_name,
+        created_at=now,
+    )
+    if insert_unless_there(attachment):
+        return credentials.issue(attachment, now).key
+    attachment = Attachment.objects.get(id=request.id)
     if attachment.detached_at is not None:
         raise AttachmentGone(f"The attachment {attachment.id} was detached")
     if (attachment.resource_id, attachment.name) != (resource.id, request.name):
@@ -180,13 +180,13 @@ def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> At
     if attachment.app_name != request.app_name:  # the app was renamed
         attachment.app_name = request.app_name
         attachment.save(update_fields=["app_name"])
-    return attachment
-
-
-def _config(attachment: Attachment, plan: Plan) -> dict[str, str]:
     key = credentials.newest_key(attachment)
     if key is None:
         raise AttachmentGone(f"Every key of the attachment {attachment.id} was revoked")
+    return key
+
+
+def _config(key: str, plan: Plan) -> dict[str, str]:
     return {**_shared_config(plan), f"{CONFIG_VARS_PREFIX}_KEY": key}
 
 
@@ -234,8 +234,7 @@ def attach(resource_id: UUID, request: AttachmentRequest, now: datetime) -> Mapp
     """
     with transaction.atomic():
         resource = _lock(resource_id)
-        attachment = _attach(resource, request, now)
-        return _config(attachment, _get_plan(resource.plan_slug))
+        return _config(_attach(resource, request, now), _get_plan(resource.plan_slug))
 
 
 def detach(resource_id: UUID, attachment_id: UUID, now: datetime) -> None:
