@@ -108,6 +108,7 @@ def settle() -> None:
         deliveries.reconcile(clock)
         reconciliation.reconcile(clock)
         passed += timedelta(seconds=15)
+    Addon.objects.update(updated_at=start)  # what is changed next is changed after that
 
 
 def at(moment: datetime) -> Callable[[], datetime]:
@@ -148,8 +149,9 @@ PROVISIONING: list[Point] = [
     (partner_tokens, "issue_grant", True),
     (provider_client, "provision", True),
     (ordering, "_wait_for_provider", False),
-    (provisioning, "_begin", False),
-    (provisioning, "_begin", True),
+    (provisioning, "provision", False),
+    (provisioning, "provision", True),
+    (provisioning, "_insert_attachment", True),
     (grants, "_lease", True),
     (partner_tokens, "exchange", True),  # the tokens are made, and reach nobody
     (grants, "_store", False),

@@ -42,7 +42,7 @@ class Deployment:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database) as database:
-            return database.execute(query).fetchall()  # type: ignore[arg-type]
+            return database.execute(query).fetchall()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +109,8 @@ def copied_database(name: str, blocker: Any) -> Iterator[str]:
     with blocker.unblock():
         template = connection.settings_dict["NAME"]
         connection.close()
-        connection.close_pool()
-    known = conninfo_to_dict(os.environ["DATABASE_URL"])
+        connection.close_pool()  # type: ignore[attr-defined]
+    known: dict[str, Any] = conninfo_to_dict(os.environ["DATABASE_URL"])
     server = make_conninfo(**{**known, "dbname": "postgres", "options": ""})
     copy = f"{template}_{name}"
     with psycopg.connect(server, autocommit=True) as maintenance:
