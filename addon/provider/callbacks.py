@@ -67,6 +67,11 @@ def make_due(resource: Resource, now: datetime) -> None:
     """Have deliveries.py look at `resource` once the transaction holds. Should the task get lost,
     the reconciler comes to it."""
     Resource.objects.filter(id=resource.id).update(next_attempt_at=now, attempts=0)
+    wake(resource)
+
+
+def wake(resource: Resource) -> None:
+    """Have the task sent once the transaction holds, for a resource that is due."""
 
     def send() -> None:
         current_app.send_task(

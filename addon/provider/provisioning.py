@@ -18,6 +18,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
+from addon.inserts import insert_unless_there
 from addon.provider import callbacks, credentials, grants
 from addon.provider.grants import OAuthGrant
 from addon.provider.manifest import CONFIG_VARS_PREFIX
@@ -112,34 +113,24 @@ def provision(request: ProvisionRequest, now: datetime) -> Provisioned | Accepte
     """
     plan = _get_plan(request.plan_slug)
     with transaction.atomic():
+        resource = _row(request, plan, now)
         # A parallel request of the same uuid waits here until the first has committed.
-        _, created = Resource.objects.get_or_create(id=request.uuid, defaults=_row(request, now))
-        resource = _lock(request.uuid)
-        if created:
+        if insert_unless_there(resource):
             _subscribe(resource, plan, now)
+            grants.keep(resource, request.oauth_grant, now)
+            if resource.next_attempt_at is not None:
+                callbacks.wake(resource)
         else:
+            resource = _lock(request.uuid)
             _check_repeat(resource, request)
-        grants.keep(resource, request.oauth_grant, now)
-        attachment = _insert_attachment(resource, request.attachment, now)
-        if created:
-            _begin(resource, attachment, plan, now)
+            grants.keep(resource, request.oauth_grant, now)
+            if not grants.is_exchanged(resource):
+                callbacks.make_due(resource, now)
         if resource.is_async:
+            _insert_attachment(resource, request.attachment, now)
             return Accepted(resource_id=resource.id, message=_message_later(resource))
-        config = _config(attachment, plan)
+        config = _config(_attach(resource, request.attachment, now), plan)
     return Provisioned(resource_id=resource.id, config=config, message=_message(plan))
-
-
-def _begin(resource: Resource, attachment: Attachment, plan: Plan, now: datetime) -> None:
-    """Its key now, or later what it waits for; and the grant is to be exchanged either way."""
-    can_call_back = grants.may_call(resource)
-    if can_call_back and Work.PROVISION in plan.async_operations:
-        resource.is_async, resource.pending = True, Work.PROVISION
-    else:
-        resource.provisioned_at = now
-        credentials.issue(attachment, now)
-    resource.save(update_fields=["is_async", "pending", "provisioned_at"])
-    if can_call_back:
-        callbacks.make_due(resource, now)
 
 
 def _message_later(resource: Resource) -> str:
@@ -184,39 +175,46 @@ def _check_repeat(resource: Resource, request: ProvisionRequest) -> None:
         )
 
 
-def _row(request: ProvisionRequest, now: datetime) -> dict[str, object]:
-    return {
-        "name": request.name,
-        "plan_slug": request.plan_slug,
-        "region": request.region,
-        "options": dict(request.options),
-        "callback_url": request.callback_url,
-        "log_input_url": request.log_input_url,
-        "log_drain_token": request.log_drain_token,
-        "request_digest": request.digest(),
-        "created_at": now,
-    }
-
-
-def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> Attachment:
-    attachment = _insert_attachment(resource, request, now)
-    if not attachment.credentials.exists():
-        credentials.issue(attachment, now)
-    return attachment
-
-
-def _insert_attachment(resource: Resource, request: AttachmentRequest, now: datetime) -> Attachment:
-    attachment, created = Attachment.objects.get_or_create(
-        id=request.id,
-        defaults={
-            "resource": resource,
-            "name": request.name,
-            "app_name": request.app_name,
-            "created_at": now,
-        },
+def _row(request: ProvisionRequest, plan: Plan, now: datetime) -> Resource:
+    can_call_back = grants.is_usable(request.oauth_grant, request.callback_url)
+    is_async = can_call_back and Work.PROVISION in plan.async_operations
+    return Resource(
+        id=request.uuid,
+        name=request.name,
+        plan_slug=request.plan_slug,
+        region=request.region,
+        options=dict(request.options),
+        callback_url=request.callback_url,
+        log_input_url=request.log_input_url,
+        log_drain_token=request.log_drain_token,
+        request_digest=request.digest(),
+        created_at=now,
+        provisioned_at=None if is_async else now,
+        is_async=is_async,
+        pending=Work.PROVISION if is_async else "",
+        next_attempt_at=now if can_call_back else None,  # to exchange the grant, at least
     )
-    if created:
-        return attachment
+
+
+def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> str:
+    """The key that config vars show, of an attachment that is made unless it exists."""
+    attachment, created = _insert_attachment(resource, request, now)
+    return credentials.issue(attachment, now).key if created else _key_of(attachment)
+
+
+def _insert_attachment(
+    resource: Resource, request: AttachmentRequest, now: datetime
+) -> tuple[Attachment, bool]:
+    attachment = Attachment(
+        id=request.id,
+        resource=resource,
+        name=request.name,
+        app_name=request.app_name,
+        created_at=now,
+    )
+    if insert_unless_there(attachment):
+        return attachment, True
+    attachment = Attachment.objects.get(id=request.id)
     if attachment.detached_at is not None:
         raise AttachmentGone(f"The attachment {attachment.id} was detached")
     if (attachment.resource_id, attachment.name) != (resource.id, request.name):
@@ -226,13 +224,17 @@ def _insert_attachment(resource: Resource, request: AttachmentRequest, now: date
     if attachment.app_name != request.app_name:  # the app was renamed
         attachment.app_name = request.app_name
         attachment.save(update_fields=["app_name"])
-    return attachment
+    return attachment, False
 
 
-def _config(attachment: Attachment, plan: Plan) -> dict[str, str]:
+def _key_of(attachment: Attachment) -> str:
     key = credentials.newest_key(attachment)
     if key is None:
         raise AttachmentGone(f"Every key of the attachment {attachment.id} was revoked")
+    return key
+
+
+def _config(key: str, plan: Plan) -> dict[str, str]:
     return {**_shared_config(plan), f"{CONFIG_VARS_PREFIX}_KEY": key}
 
 
@@ -258,7 +260,7 @@ def current_config(resource_id: UUID, attachment: Attachment | None) -> Mapping[
         return _shared_config(plan)
     if found.detached_at is not None:
         raise AttachmentGone(f"The attachment {found.id} was detached")
-    return _config(found, plan)
+    return _config(_key_of(found), plan)
 
 
 def change_plan(resource_id: UUID, plan_slug: str, now: datetime) -> PlanChanged | Accepted:
@@ -376,8 +378,7 @@ def attach(resource_id: UUID, request: AttachmentRequest, now: datetime) -> Mapp
     """
     with transaction.atomic():
         resource = lock_ready(resource_id)
-        attachment = _attach(resource, request, now)
-        return _config(attachment, _get_plan(resource.plan_slug))
+        return _config(_attach(resource, request, now), _get_plan(resource.plan_slug))
 
 
 def detach(resource_id: UUID, attachment_id: UUID, now: datetime) -> None:

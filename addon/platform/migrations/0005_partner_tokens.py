@@ -7,43 +7,79 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('billing', '0013_async_operations'),
-        ('platform', '0004_addon_service_sso_regions_oauth'),
+        ("billing", "0013_async_operations"),
+        ("platform", "0004_addon_service_sso_regions_oauth"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='addon',
-            name='pending_plan',
-            field=models.ForeignKey(blank=True, help_text='which the provider was asked to change to', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='billing.plan'),
+            model_name="addon",
+            name="pending_plan",
+            field=models.ForeignKey(
+                blank=True,
+                help_text="which the provider was asked to change to",
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="billing.plan",
+            ),
         ),
         migrations.AlterField(
-            model_name='addon',
-            name='resource_config',
-            field=billing.encryption.EncryptedTextField(blank=True, help_text='JSON; what all attachments share, of services without attachment credentials; of any that is provisioning what its provider has set so far'),
+            model_name="addon",
+            name="resource_config",
+            field=billing.encryption.EncryptedTextField(
+                blank=True,
+                help_text="JSON; what all attachments share, of services without attachment credentials; of any that is provisioning what its provider has set so far",
+            ),
         ),
         migrations.CreateModel(
-            name='PartnerGrant',
+            name="PartnerGrant",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('code_digest', models.CharField(max_length=64, unique=True)),
-                ('expires_at', models.DateTimeField(help_text='of the code')),
-                ('exchanged_at', models.DateTimeField(blank=True, null=True)),
-                ('refresh_digest', models.CharField(blank=True, max_length=64, null=True, unique=True)),
-                ('created_at', models.DateTimeField()),
-                ('addon', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='grants', to='platform.addon')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("code_digest", models.CharField(max_length=64, unique=True)),
+                ("expires_at", models.DateTimeField(help_text="of the code")),
+                ("exchanged_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "refresh_digest",
+                    models.CharField(blank=True, max_length=64, null=True, unique=True),
+                ),
+                ("created_at", models.DateTimeField()),
+                (
+                    "addon",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="grants",
+                        to="platform.addon",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='PartnerToken',
+            name="PartnerToken",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('digest', models.CharField(max_length=64, unique=True)),
-                ('expires_at', models.DateTimeField()),
-                ('created_at', models.DateTimeField()),
-                ('grant', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='tokens', to='platform.partnergrant')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("digest", models.CharField(max_length=64, unique=True)),
+                ("expires_at", models.DateTimeField()),
+                ("created_at", models.DateTimeField()),
+                (
+                    "grant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tokens",
+                        to="platform.partnergrant",
+                    ),
+                ),
             ],
         ),
     ]
