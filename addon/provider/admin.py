@@ -5,14 +5,21 @@ The platform's requests make and end rows; a hand edit would make both sides dif
 
 from django.contrib import admin
 
-from addon.provider.models import Attachment, Credential, Resource
+from addon.provider.models import Attachment, Callback, Credential, Grant, Resource
 from billing.read_only_admin import ReadOnly
 
 
 @admin.register(Resource)
 class ResourceAdmin(ReadOnly, admin.ModelAdmin[Resource]):
-    list_display = ["id", "name", "plan_slug", "region", "created_at", "deprovisioned_at"]
-    list_filter = ["plan_slug", "region", ("deprovisioned_at", admin.EmptyFieldListFilter)]
+    list_display = [
+        "id", "name", "plan_slug", "region", "created_at", "pending", "deprovisioned_at"
+    ]  # fmt: skip
+    list_filter = [
+        "plan_slug",
+        "region",
+        "pending",
+        ("deprovisioned_at", admin.EmptyFieldListFilter),
+    ]
     ordering = ["-created_at"]
     search_fields = ["id", "name", "attachments__app_name"]
     exclude = ["log_input_url", "log_drain_token"]
@@ -35,3 +42,22 @@ class CredentialAdmin(ReadOnly, admin.ModelAdmin[Credential]):
     ordering = ["-created_at"]
     search_fields = ["hint", "attachment__name", "attachment__app_name"]
     exclude = ["key", "digest"]
+
+
+@admin.register(Callback)
+class CallbackAdmin(ReadOnly, admin.ModelAdmin[Callback]):
+    list_display = ["id", "kind", "resource", "attachment", "created_at", "ended_at", "outcome"]
+    list_filter = ["kind", "outcome", ("ended_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["resource", "attachment"]
+    ordering = ["-id"]
+    search_fields = ["resource__id", "resource__name"]
+
+
+@admin.register(Grant)
+class GrantAdmin(ReadOnly, admin.ModelAdmin[Grant]):
+    list_display = ["resource", "created_at", "access_expires_at"]
+    list_filter = [("access_expires_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["resource"]
+    ordering = ["-created_at"]
+    search_fields = ["resource__id", "resource__name"]
+    exclude = ["code", "access_token", "refresh_token"]

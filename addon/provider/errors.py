@@ -6,12 +6,15 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from addon.json_api import InvalidField, unavailable
+from addon.provider.options import InvalidOption
 from addon.provider.provisioning import (
     AttachmentGone,
     AttachmentNotFound,
     ContentDiffers,
+    RegionNotServed,
     ResourceGone,
     ResourceNotFound,
+    ResourceNotReady,
     UnknownPlan,
 )
 
@@ -26,7 +29,10 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     ResourceGone: (410, "gone"),
     AttachmentGone: (410, "gone"),
     InvalidField: (422, "invalid_params"),
+    InvalidOption: (422, "invalid_params"),
+    RegionNotServed: (422, "invalid_params"),
     UnknownPlan: (422, "invalid_params"),
+    ResourceNotReady: (503, "service_unavailable"),
 }
 
 

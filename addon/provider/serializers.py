@@ -4,6 +4,7 @@ Unknown fields are welcome, as the contract asks of a provider. Our own platform
 Heroku does not, and its resource gets one attachment under the resource's own id.
 """
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from addon.json_api import (
@@ -15,8 +16,10 @@ from addon.json_api import (
     read_text,
     read_uuid,
 )
+from addon.provider.grants import OAuthGrant
 from addon.provider.manifest import CONFIG_VARS_PREFIX
 from addon.provider.provisioning import (
+    Accepted,
     AttachmentRequest,
     PlanChanged,
     Provisioned,
@@ -37,8 +40,28 @@ def read_provision_request(data: object) -> ProvisionRequest:
         callback_url=find_text(body, "callback_url", 500) or "",
         log_input_url=find_text(body, "log_input_url") or "",
         log_drain_token=find_text(body, "log_drain_token") or "",
+        oauth_grant=_find_grant(body),
         attachment=_first_attachment(body, resource_id),
     )
+
+
+def _find_grant(body: Json) -> OAuthGrant | None:
+    grant = body.get("oauth_grant")
+    if grant is None:
+        return None
+    if not isinstance(grant, dict):
+        raise InvalidField("oauth_grant must be an object with code and expires_at, or null")
+    code, expires_at = read_text(grant, "code", 500), find_text(grant, "expires_at", 50)
+    return OAuthGrant(code=code, expires_at=_find_time(expires_at))
+
+
+def _find_time(text: str | None) -> datetime | None:
+    """None for what is absent or no time: when a code expires is known without."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _first_attachment(body: Json, resource_id: UUID) -> AttachmentRequest:
@@ -75,3 +98,8 @@ def provisioned_json(provisioned: Provisioned) -> dict[str, object]:
         "config": dict(provisioned.config),
         "message": provisioned.message,
     }
+
+
+def accepted_json(accepted: Accepted) -> dict[str, object]:
+    """Without config, which the platform is told later."""
+    return {"id": str(accepted.resource_id), "message": accepted.message}

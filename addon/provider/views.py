@@ -11,8 +11,9 @@ from rest_framework.views import APIView
 from addon.json_api import AlwaysJson, StrictJsonParser, find_uuid
 from addon.provider import errors, provisioning
 from addon.provider.authentication import PlatformAuthentication
-from addon.provider.provisioning import AttachmentNotFound, ResourceNotFound
+from addon.provider.provisioning import Accepted, AttachmentNotFound, ResourceNotFound
 from addon.provider.serializers import (
+    accepted_json,
     plan_changed_json,
     provisioned_json,
     read_attachment_request,
@@ -33,6 +34,8 @@ class PartnerView(APIView):
 class ResourcesView(PartnerView):
     def post(self, request: Request) -> Response:
         provisioned = provisioning.provision(read_provision_request(request.data), timezone.now())
+        if isinstance(provisioned, Accepted):
+            return Response(accepted_json(provisioned), status=202)
         return Response(provisioned_json(provisioned), status=201)
 
 
@@ -40,10 +43,14 @@ class ResourceView(PartnerView):
     def put(self, request: Request, resource: str) -> Response:
         plan_slug = read_plan_slug(request.data)
         changed = provisioning.change_plan(_resource_id(resource), plan_slug, timezone.now())
+        if isinstance(changed, Accepted):
+            return Response(accepted_json(changed), status=202)
         return Response(plan_changed_json(changed))
 
     def delete(self, request: Request, resource: str) -> Response:
-        provisioning.deprovision(_resource_id(resource), timezone.now())
+        accepted = provisioning.deprovision(_resource_id(resource), timezone.now())
+        if accepted is not None:
+            return Response(accepted_json(accepted), status=202)
         return Response(status=204)
 
 

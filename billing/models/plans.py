@@ -5,6 +5,8 @@ import uuid
 from django.core.validators import RegexValidator
 from django.db import models
 
+from billing.option_schemas import validate_schema
+
 
 class Plan(models.Model):
     """What is sold of an add-on service, e.g. `heroku-inference:standard`, and its limits."""
@@ -35,6 +37,18 @@ class Plan(models.Model):
     )
     workers = models.PositiveIntegerField(
         default=0, help_text="how many of a resource's own workers are paid for by the hour"
+    )
+    options_schema = models.JSONField(
+        default=dict,
+        blank=True,
+        validators=[validate_schema],
+        help_text="JSON Schema of the options of addons:create; each is a string, and those that "
+        "it does not name are ignored",
+    )
+    async_operations = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="what our provider does in the background: provision, plan_change, deprovision",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -129,7 +129,7 @@ NEEDED: dict[tuple[str, str], Call] = {
     ("GET", "apps/<str:app>/addons/<str:addon>"): needs(Need.VIEW),
     ("PATCH", "apps/<str:app>/addons/<str:addon>"): needs(Need.OPERATE, body=ORDER),
     ("DELETE", "apps/<str:app>/addons/<str:addon>"): needs(Need.OPERATE),
-    ("GET", "apps/<str:app>/addons/<str:addon>/sso"): needs(Need.VIEW),
+    ("GET", "apps/<str:app>/addons/<str:addon>/sso"): needs(Need.DEPLOY),
     ("GET", "apps/<str:app>/buildpack-installations"): needs(Need.VIEW),
     ("GET", "apps/<str:app>/collaborators"): needs(Need.VIEW),
     ("POST", "apps/<str:app>/collaborators"): needs(Need.MANAGE, body={"user": "{caller}"}),

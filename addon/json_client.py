@@ -1,0 +1,89 @@
+"""One request by which a service of ours calls another's JSON API, and its answer as a value."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from ssl import SSLContext
+
+import httpx
+from django.db import connection
+
+ANSWER_MAX_BYTES = 1_000_000
+
+
+class NoAnswer(Exception):
+    """None came, or not a whole one in time. The text holds nothing that the other side wrote."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """`body` is None when it is no JSON."""
+
+    status: int
+    body: object = field(repr=False)
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        """Those of a body that is an object; else there are none."""
+        return self.body if isinstance(self.body, dict) else {}
+
+
+def call(
+    method: str,
+    url: str,
+    *,
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
+    auth: tuple[str, str] | None = None,
+    body: Mapping[str, object] | None = None,
+    form: Mapping[str, str] | None = None,
+) -> Answer:
+    """Given up after `timeout_s` in all, however slowly the answer comes; follows no redirect.
+
+    Not to be called within a transaction: it gives the database connection back to the pool. Raises
+    NoAnswer.
+    """
+    _release_connection()
+    deadline = time.monotonic() + timeout_s
+    received = bytearray()
+    try:
+        with (
+            httpx.Client(timeout=timeout_s, verify=_tls_context()) as client,
+            client.stream(
+                method,
+                url,
+                headers=headers,
+                auth=auth,
+                json=body,
+                data=form,
+            ) as response,
+        ):
+            for chunk in response.iter_bytes():
+                received += chunk
+                if len(received) > ANSWER_MAX_BYTES:
+                    raise NoAnswer("the answer is too long")
+                if time.monotonic() > deadline:
+                    raise NoAnswer("the answer took too long")
+            return Answer(status=response.status_code, body=_parse(bytes(received)))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NoAnswer(f"no answer: {type(error).__name__}") from None
+
+
+def _release_connection() -> None:
+    # Who is called may be this very process: it would starve if every connection waited for it.
+    if not connection.in_atomic_block:
+        connection.close()
+
+
+@cache
+def _tls_context() -> SSLContext:
+    return httpx.create_ssl_context()  # reading the certificates takes tens of milliseconds
+
+
+def _parse(received: bytes) -> object:
+    try:
+        return json.loads(received)
+    except (ValueError, RecursionError):
+        return None

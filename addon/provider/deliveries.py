@@ -1,0 +1,189 @@
+"""What goes on in the background: what was accepted is done, and the platform is told.
+
+`drive` takes one resource as far as it comes now; the reconciler does so with every one that is
+due. Each step is one transaction or one call, and leaves rows that say what comes next, so it may
+be killed anywhere. A lease keeps two processes from calling about one resource at once: what is
+sent later is never older.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import assert_never
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+
+from addon.provider import callbacks, grants, platform_client, provisioning
+from addon.provider.grants import NoGrant
+from addon.provider.models import Callback, CallbackKind, Resource, Work
+from addon.provider.platform_client import (
+    AccessRefused,
+    PlatformGone,
+    PlatformUnavailable,
+    UnknownPlatform,
+)
+from addon.provider.provisioning import AttachmentGone, ResourceGone, UnknownPlan
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+# Longer than the four calls of a step: refresh, ask for a code, exchange it, call back.
+LEASE = timedelta(seconds=60)
+FIRST_WAIT = timedelta(seconds=10)
+LONGEST_WAIT = timedelta(hours=1)
+# How long a platform waits for what was accepted, and how long we try to come to a token.
+PROVISION_WINDOW = timedelta(hours=12)
+GRANT_WINDOW = timedelta(hours=24)
+ROWS_MAX = 100  # in one round; the next takes the rest
+
+
+def reconcile(clock: Clock) -> None:
+    """Drive every resource that is due; may run in parallel."""
+    due = Resource.objects.filter(next_attempt_at__lte=clock()).order_by("next_attempt_at")
+    for resource_id in list(due.values_list("id", flat=True)[:ROWS_MAX]):
+        try:
+            drive(resource_id, clock)
+        except Exception:
+            logger.exception("%s failed; it is tried again when its lease ends", resource_id)
+
+
+def drive(resource_id: UUID, clock: Clock) -> None:
+    """Take the resource as far as it comes now; nothing while another process does."""
+    while (resource := _claim(resource_id, clock())) is not None:
+        try:
+            _step(resource, clock)
+        except (PlatformUnavailable, UnknownPlan) as error:
+            _back_off(resource, str(error), clock())
+        except (NoGrant, UnknownPlatform) as error:  # nothing more is queued for it either
+            logger.error("%s cannot be called about: %s", resource.id, error)
+            callbacks.end_all(resource, "expired", clock())
+        except PlatformGone as error:
+            _take_for_gone(resource, error, clock())
+        except ResourceGone:
+            logger.info("%s was deprovisioned meanwhile", resource.id)
+        _release(resource, clock())
+
+
+def _claim(resource_id: UUID, now: datetime) -> Resource | None:
+    due = Resource.objects.filter(
+        Q(leased_until=None) | Q(leased_until__lte=now), id=resource_id, next_attempt_at__lte=now
+    )
+    if due.update(leased_until=now + LEASE) != 1:
+        return None
+    return Resource.objects.get(id=resource_id)
+
+
+def _step(resource: Resource, clock: Clock) -> None:
+    """The one thing that is to be done next."""
+    now = clock()
+    if resource.pending == Work.PROVISION and resource.created_at + PROVISION_WINDOW <= now:
+        logger.warning("%s could not be provisioned in time", resource.id)
+        provisioning.give_up(resource.id, now)
+        return
+    if _is_to_be_exchanged(resource, now):
+        try:
+            grants.access_token(resource, clock)  # within five minutes, whatever else there is
+        except PlatformUnavailable as error:
+            logger.warning("%s has no access token yet: %s", resource.id, error)
+            if not _has_work(resource):
+                raise
+    if _has_work(resource):
+        provisioning.finish(resource.id, clock())
+        return
+    callback = callbacks.open_callbacks(resource).select_related("attachment").first()
+    if callback is not None:
+        _deliver(callback, resource, clock)
+
+
+def _has_work(resource: Resource) -> bool:
+    match resource.pending:
+        case Work.PROVISION:
+            return resource.provisioned_at is None
+        case _:
+            return bool(resource.pending)
+
+
+def _is_to_be_exchanged(resource: Resource, now: datetime) -> bool:
+    if resource.deprovisioned_at is not None or resource.created_at + GRANT_WINDOW <= now:
+        return False
+    return grants.may_call(resource) and not grants.is_exchanged(resource)
+
+
+def _deliver(callback: Callback, resource: Resource, clock: Clock) -> None:
+    if callback.created_at + callbacks.RETRIED_FOR <= clock():
+        logger.error("%s could not be told in 24 hours: %s", callback, resource.last_error)
+        callbacks.end(callback, "expired", clock())
+        return
+    token = grants.access_token(resource, clock)
+    try:
+        _send(callback, resource, token)
+    except (AttachmentGone, ResourceGone):
+        callbacks.end(callback, "overtaken", clock())
+        return
+    except AccessRefused:
+        grants.forget_access(resource.id)
+        raise
+    with transaction.atomic():
+        callbacks.end(callback, "delivered", clock())
+        if callback.kind == CallbackKind.PROVISION:
+            provisioning.confirm(resource.id)
+
+
+def _send(callback: Callback, resource: Resource, token: str) -> None:
+    match CallbackKind(callback.kind):
+        case CallbackKind.CONFIG:
+            config = provisioning.current_config(resource.id, callback.attachment)
+            if callback.attachment is None:
+                platform_client.update_config(resource, token, config)
+            else:
+                attachment_id = callback.attachment.id
+                platform_client.update_attachment_config(resource, token, attachment_id, config)
+        case CallbackKind.PROVISION:
+            platform_client.mark_provisioned(resource, token)
+        case CallbackKind.DEPROVISION:
+            platform_client.mark_deprovisioned(resource, token)
+        case unknown:
+            assert_never(unknown)
+
+
+def _take_for_gone(resource: Resource, gone: PlatformGone, now: datetime) -> None:
+    """The platform has no such add-on. Of one that it never provisioned nobody has the key, so it
+    ends; any other is ended by the platform's own request."""
+    logger.info("%s is not called about any more: %s", resource.id, gone)
+    with transaction.atomic():
+        callbacks.end_all(resource, "gone", now)
+        if gone.status == 410:
+            grants.discard(resource)
+            if resource.pending == Work.PROVISION:
+                provisioning.give_up(resource.id, now)
+
+
+def _back_off(resource: Resource, reason: str, now: datetime) -> None:
+    logger.warning("%s: %s", resource.id, reason)
+    wait = min(FIRST_WAIT * 2 ** min(resource.attempts, 10), LONGEST_WAIT)
+    next_attempt_at = now + wait
+    if resource.pending == Work.PROVISION:
+        next_attempt_at = min(next_attempt_at, resource.created_at + PROVISION_WINDOW)
+    # What came meanwhile is due at once.
+    seen = Resource.objects.filter(id=resource.id, next_attempt_at=resource.next_attempt_at)
+    seen.update(attempts=resource.attempts + 1, next_attempt_at=next_attempt_at, last_error=reason)
+
+
+def _release(leased: Resource, now: datetime) -> None:
+    """End the lease. What comes next is due as it was, unless a failure has put it off; or there is
+    nothing left, but perhaps a deadline."""
+    with transaction.atomic():
+        resource = Resource.objects.select_for_update().get(id=leased.id)
+        if resource.leased_until != leased.leased_until:
+            return  # it has ended, and is somebody else's
+        resource.leased_until = None
+        has_more = _has_work(resource) or callbacks.open_callbacks(resource).exists()
+        if not has_more and not _is_to_be_exchanged(resource, now):
+            is_awaited = resource.pending == Work.PROVISION
+            deadline = resource.created_at + PROVISION_WINDOW
+            resource.next_attempt_at = deadline if is_awaited else None
+            resource.attempts, resource.last_error = 0, ""
+        resource.save(update_fields=["leased_until", "next_attempt_at", "attempts", "last_error"])
