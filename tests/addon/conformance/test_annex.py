@@ -1,0 +1,71 @@
+"""The suite against Annex's own provider, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_django.live_server_helper import LiveServer
+
+SALT = "sso-salt-of-the-conformance-tests"
+
+
+@pytest.fixture
+def document(live_server: LiveServer, settings: Any) -> dict[str, Any]:
+    """Its manifest, as this server serves it."""
+    from addon.provider.manifest import own_manifest
+    from billing.plans import sync_plans
+
+    sync_plans()
+    settings.SSO_SALT = SALT
+    manifest = own_manifest()
+    api: dict[str, Any] = {
+        "version": "3",
+        "password": manifest.password,
+        "regions": list(manifest.regions),
+        "requires": list(manifest.requires),
+        "config_vars_prefix": manifest.config_vars_prefix,
+        "config_vars": list(manifest.config_vars),
+        "production": {"base_url": f"{live_server.url}/heroku/resources"},
+        "annex": {"attachment_credentials": manifest.attachment_credentials},
+    }
+    if manifest.sso_url is not None:
+        api["sso_salt"] = manifest.sso_salt
+        api["production"]["sso_url"] = f"{live_server.url}{urlsplit(manifest.sso_url).path}"
+    return {"id": manifest.id, "name": manifest.name, "api": api}
+
+
+def run(
+    document: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *more: str,
+) -> dict[str, dict[str, str]]:
+    """Status → id → detail of the checks that ended so."""
+    from addon.conformance.command_line import main
+
+    path = tmp_path / "addon-manifest.json"
+    path.write_text(json.dumps(document))
+    plans = ("--plan", "standard", "--change-to", "dedicated")
+    main([str(path), "--json", "--listen", "127.0.0.1:0", *plans, *more])
+    found: dict[str, dict[str, str]] = {"passed": {}, "warned": {}, "failed": {}, "skipped": {}}
+    for check in json.loads(capsys.readouterr().out)["checks"]:
+        found[check["status"]][check["id"]] = check["detail"]
+    return found
+
+
+def test_annexs_own_provider_passes(
+    document: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from addon.provider.models import Resource
+
+    found = run(document, tmp_path, capsys)
+    assert (found["failed"], found["warned"]) == ({}, {})
+    groups = {name.partition(".")[0] for name in found["passed"]}
+    assert {"attachments", "concurrency", "deprovision", "repeats", "tolerance"} <= groups
+    assert not Resource.objects.filter(deprovisioned_at=None).exists()
