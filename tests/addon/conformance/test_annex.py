@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_django.live_server_helper import LiveServer
 
 SALT = "sso-salt-of-the-conformance-tests"
+CLOCK_RUNS = 15  # times as fast
 
 
 @pytest.fixture
@@ -67,5 +72,53 @@ def test_annexs_own_provider_passes(
     found = run(document, tmp_path, capsys)
     assert (found["failed"], found["warned"]) == ({}, {})
     groups = {name.partition(".")[0] for name in found["passed"]}
-    assert {"attachments", "concurrency", "deprovision", "repeats", "tolerance"} <= groups
+    assert {"attachments", "concurrency", "deprovision", "repeats", "sso", "tolerance"} <= groups
     assert not Resource.objects.filter(deprovisioned_at=None).exists()
+
+
+@pytest.fixture
+def background(live_server: LiveServer) -> Iterator[None]:
+    """The provider's worker, by a clock that runs fast: what waits ten seconds waits a moment."""
+    from django.db import connection
+    from django.utils import timezone
+
+    from addon.provider import deliveries
+
+    ended = threading.Event()
+    began_at = timezone.now()
+
+    def clock() -> datetime:
+        now = timezone.now()
+        return now + CLOCK_RUNS * (now - began_at)
+
+    def work() -> None:
+        while not ended.wait(0.02):
+            deliveries.reconcile(clock)
+        connection.close()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    yield
+    ended.set()
+    worker.join()
+
+
+@pytest.mark.usefixtures("background")
+def test_annexs_own_provider_passes_with_a_plan_that_takes_longer(
+    document: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: Any
+) -> None:
+    from billing.models import Plan
+
+    operations = ["provision", "plan_change", "deprovision"]
+    Plan.objects.filter(slug="standard").update(async_operations=operations)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    settings.PLATFORM_URLS = [f"http://127.0.0.1:{port}"]
+    settings.PLATFORM_TOKEN_URL = f"http://127.0.0.1:{port}/oauth/token"
+    listen = ("--listen", f"127.0.0.1:{port}", "--client-secret", settings.OAUTH_CLIENT_SECRET)
+    quick = ("--callbacks-within", "10")
+    only = ("async", "repeats", "plan-change", "deprovision")
+    groups = [argument for name in only for argument in ("--only", name)]
+    found = run(document, tmp_path, capsys, *listen, *quick, *groups)
+    assert (found["failed"], found["warned"]) == ({}, {})
+    assert "async.retry" in found["passed"]
