@@ -14,13 +14,13 @@ from addon.conformance.checks import Check, Failed, Result, Skipped, Status, War
 from addon.conformance.exchanges import Exchange, PartnerClient
 from addon.conformance.platform_server import OrderedAddon, PlatformServer
 from addon.manifest import Manifest
+from addon.regions import PARTNER_NAMES
 
 CLEANING_ATTEMPTS = 3
 CLEANING_THREADS = 4
 # Answers to a provision that say that nothing was made.
 NOT_MADE = frozenset({400, 401, 403, 404, 405, 406, 409, 410, 415, 422})
 GONE = frozenset({404, 410})
-REGION = "amazon-web-services::us-east-1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +98,7 @@ class Run:
             "uuid": uuid,
             "name": addon.name,
             "plan": plan,
-            "region": REGION,
+            "region": self._region(),
             "callback_url": f"{self.platform.url}/addons/{uuid}",
             "oauth_grant": _grant(addon),
             "options": dict(self.subject.options),
@@ -108,6 +108,11 @@ class Run:
         if "syslog_drain" in self.manifest.requires:
             order["log_drain_token"] = f"d.{uuid}"
         return order
+
+    def _region(self) -> str:
+        """One that the manifest has."""
+        known = (PARTNER_NAMES[name] for name in self.manifest.regions if name in PARTNER_NAMES)
+        return next(known, PARTNER_NAMES["us"])
 
     def post(self, order: Mapping[str, object], **more: Any) -> Exchange:
         """Ask for a resource. It is removed when the run ends, whatever the answer says."""

@@ -38,6 +38,14 @@ def get_attachment(account: Account, identity: str) -> Attachment:
     return _first(list_attachments(account).filter(id=attachment_id))
 
 
+def get_addon_attachment(account: Account, addon: Addon, identity: str) -> Attachment:
+    """By id only, as above. Raises AttachmentNotFound."""
+    attachment = get_attachment(account, identity)
+    if attachment.addon_id != addon.id:
+        raise AttachmentNotFound
+    return attachment
+
+
 def get_app_attachment(app: App, identity: str) -> Attachment:
     """By id or name. Raises AttachmentNotFound."""
     return _first(_by_identity(list_app_attachments(app), identity))

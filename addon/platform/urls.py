@@ -51,6 +51,7 @@ urlpatterns = [
     path("addon-services/<str:service>/plans/<str:plan>", catalogue.PlanView.as_view()),
     path("addons", addons.AddonsView.as_view()),
     path("addons/<str:addon>", addons.AddonView.as_view()),
+    path("addons/<str:addon>/actions/rotate-credentials", addons.RotateCredentialsView.as_view()),
     path("addons/<str:addon>/addon-attachments", attachments.AddonAttachmentsView.as_view()),
     path("addons/<str:addon>/config", addons.AddonConfigView.as_view()),
     path("addons/<str:addon>/config/<str:namespace>", addons.AddonNamespaceConfigView.as_view()),

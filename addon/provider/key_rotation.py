@@ -13,12 +13,14 @@ from uuid import UUID
 
 from django.db import transaction
 
+from addon.json_api import iso
 from addon.provider import callbacks, credentials, log_lines
 from addon.provider.models import Attachment, Resource
 from addon.provider.provisioning import (
     AttachmentGone,
     AttachmentNotFound,
     ResourceGone,
+    ResourceNotFound,
     ResourceNotReady,
     lock_ready,
 )
@@ -39,6 +41,18 @@ class PlatformNotReachable(Exception):
     """The platform gave no right to change its config vars: apps would keep a key that ends."""
 
 
+REFUSALS = (
+    ResourceNotFound,
+    ResourceGone,
+    ResourceNotReady,
+    AttachmentNotFound,
+    AttachmentGone,
+    SharedKey,
+    TooManyKeys,
+    PlatformNotReachable,
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rotated:
     """`hint` is how the new key starts; the old ones end at `expires_at` at the latest."""
@@ -47,6 +61,11 @@ class Rotated:
     name: str
     hint: str
     expires_at: datetime
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.hint}… is on its way; the old keys end at {iso(self.expires_at)}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +107,7 @@ def rotate_all(overlap: timedelta, now: datetime) -> Iterator[Rotated | NotRotat
             yield from rotate_resource(resource_id, overlap, now)
         except ResourceGone:
             continue  # meanwhile
-        except (ResourceNotReady, TooManyKeys, PlatformNotReachable) as error:
+        except REFUSALS as error:
             yield NotRotated(reason=str(error))
 
 

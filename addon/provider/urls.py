@@ -13,6 +13,10 @@ urlpatterns = [
     path("dashboard/<uuid:resource>/sign-out", pages.SignOutPage.as_view()),
     path("resources", views.ResourcesView.as_view()),
     path("resources/<str:resource>", views.ResourceView.as_view()),
+    path(
+        "resources/<str:resource>/actions/rotate-credentials",
+        views.RotateCredentialsView.as_view(),
+    ),
     path("resources/<str:resource>/attachments/<str:attachment>", views.AttachmentView.as_view()),
     path("sso", pages.SignOnPage.as_view()),
 ]

@@ -2,6 +2,7 @@
 
 import uuid
 
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
@@ -70,6 +71,13 @@ class Plan(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        schema = self.options_schema  # whatever was typed, if it was refused already
+        options = schema.get("properties", {}) if isinstance(schema, dict) else {}
+        if "model" in options and not self.serves_all_models:
+            message = "It has the option model, and the plan serves one model only."
+            raise ValidationError({"options_schema": message})
 
     @property
     def name(self) -> str:

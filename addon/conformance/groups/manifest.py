@@ -62,6 +62,16 @@ def secrets(run: Run) -> None:
 
 
 @check(
+    "manifest.regions",
+    "its regions have us, or are all of them",
+    "Heroku's own test tool wants that; an add-on of eu alone may have to be asked for.",
+)
+def regions(run: Run) -> None:
+    if not {"us", "*"} & set(run.manifest.regions):
+        raise Warned(f"api.regions has {', '.join(run.manifest.regions)} only")
+
+
+@check(
     "manifest.sso",
     "the SSO salt and the SSO URL come together",
     "With one of them only, `heroku addons:open` leads nowhere.",

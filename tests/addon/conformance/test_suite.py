@@ -162,6 +162,14 @@ def test_every_planted_fault_is_found(fault: Fault, suite: Suite) -> None:
     assert suite.found()[check]
 
 
+def test_an_add_on_of_eu_alone_is_a_warning(suite: Suite) -> None:
+    with running() as provider:
+        manifest = provider.manifest()
+        manifest["api"]["regions"] = ["eu"]
+        assert suite.run(manifest, "--only", "manifest") == 0
+    assert set(suite.found("warned")) == {"manifest.regions"}
+
+
 def test_a_callback_that_is_not_repeated_is_a_warning(suite: Suite) -> None:
     """The contract gives it a day, and the suite does not wait that long."""
     with running([Fault.GIVES_UP]) as provider:
@@ -274,7 +282,7 @@ class TestTheCommand:
     def test_an_invalid_manifest_is_the_first_check(self, suite: Suite) -> None:
         with running() as provider:
             manifest = provider.manifest()
-        manifest["api"]["regions"] = ["eu"]
+        manifest["api"]["regions"] = ["moon"]
         assert suite.run(manifest) == 1
         assert "api.regions" in suite.found()["manifest.valid"]
 

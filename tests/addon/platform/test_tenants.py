@@ -114,6 +114,7 @@ NEEDED: dict[tuple[str, str], Call] = {
     ("GET", "addon-services/<str:service>/plans/<str:plan>"): needs(Need.NOTHING),
     ("GET", "addons"): needs(Need.SELF),
     ("GET", "addons/<str:addon>"): needs(Need.USE),
+    ("POST", "addons/<str:addon>/actions/rotate-credentials"): needs(Need.DEPLOY),
     ("GET", "addons/<str:addon>/addon-attachments"): needs(Need.USE),
     ("GET", "addons/<str:addon>/config"): needs(Need.DEPLOY, has_values=True),
     ("GET", "addons/<str:addon>/config/<str:namespace>"): needs(Need.USE, has_values=True),

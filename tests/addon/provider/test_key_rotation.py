@@ -1,11 +1,17 @@
 """Rotation: which keys work when, what the platform is told, and what a crash leaves."""
 
+import html
 import threading
 import uuid
 from datetime import datetime, timedelta
+from io import StringIO
 
 import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from addon.provider import callbacks, credentials, key_rotation, provisioning
@@ -28,6 +34,7 @@ from addon.provider.provisioning import (
 )
 from tests.addon.provider.platforms import Platform
 from tests.addon.provider.test_callbacks import ATTACHMENT_CONFIG, CONFIG, provision
+from tests.addon.provider.test_partner_api import basic, call
 
 HOUR = timedelta(hours=1)
 NONE = timedelta()
@@ -258,3 +265,118 @@ def test_rotations_at_the_same_moment_leave_one_key_without_an_end(platform: Pla
         thread.join()
     assert Credential.objects.count() == 4
     assert Credential.objects.filter(expires_at=None).count() == 1
+
+
+class TestTheCommand:
+    def test_rotates_an_attachment(self, attachment: Attachment) -> None:
+        old = key_of(attachment)
+        out = run("--attachment", str(attachment.id), "--overlap", "60")
+        assert out.startswith(f"shop::EMBEDDING: {key_of(attachment)[:8]}… is on its way")
+        assert key_of(attachment) not in out
+        assert works(old, key_of(attachment)) == [True, True]
+
+    def test_rotates_a_resource_and_everything(self, resource: Resource) -> None:
+        assert run("--resource", str(resource.id)).count("is on its way") == 1
+        assert run("--all", "--overlap", "0").count("is on its way") == 1
+        assert Credential.objects.live(timezone.now()).count() == 1
+
+    def test_says_at_its_end_that_some_were_not_rotated(self, platform: Platform) -> None:
+        provision(platform, code=None)
+        provision(platform)
+        with pytest.raises(CommandError, match="1 of them could not be rotated"):
+            run("--all")
+        assert Credential.objects.count() == 3
+
+    @pytest.mark.parametrize("overlap", ["-1", "604801"])
+    def test_refuses_an_overlap_that_is_negative_or_too_long(self, db: None, overlap: str) -> None:
+        with pytest.raises(CommandError, match="0 to 604800 seconds"):
+            run("--all", f"--overlap={overlap}")
+
+    def test_names_what_there_is_not(self, db: None) -> None:
+        unknown = str(uuid.uuid4())
+        for which in ("--attachment", "--resource"):
+            with pytest.raises(CommandError, match=unknown):
+                run(which, unknown)
+
+
+def run(*arguments: str) -> str:
+    out = StringIO()
+    call_command("rotate_keys", *arguments, stdout=out, stderr=StringIO())
+    return out.getvalue()
+
+
+class TestTheAdmin:
+    @pytest.mark.parametrize("table", ["resource", "attachment"])
+    def test_replaces_keys_and_shows_none(self, attachment: Attachment, table: str) -> None:
+        old = key_of(attachment)
+        row = attachment if table == "attachment" else attachment.resource
+        page = act(User.objects.create_superuser("operator"), table, row)
+        assert "is on its way" in page
+        new = key_of(attachment)
+        assert new != old
+        assert new not in page
+
+    @pytest.mark.parametrize("table", ["resource", "attachment"])
+    def test_says_why_it_did_not(self, platform: Platform, table: str) -> None:
+        resource = provision(platform, code=None)
+        row = attachment_of(resource) if table == "attachment" else resource
+        page = act(User.objects.create_superuser("operator"), table, row)
+        assert "has given no right" in page
+
+    def test_lets_nobody_who_may_only_look(self, attachment: Attachment) -> None:
+        looker = User.objects.create_user("looker", is_staff=True)
+        may_look = {"content_type__app_label": "provider", "codename": "view_attachment"}
+        looker.user_permissions.add(Permission.objects.get(**may_look))
+        act(looker, "attachment", attachment)
+        assert Credential.objects.count() == 1
+
+
+def act(user: User, table: str, row: Attachment | Resource) -> str:
+    client = Client()
+    client.force_login(user)
+    form = {"action": "rotate_keys", "_selected_action": str(row.pk)}
+    url = reverse(f"admin:provider_{table}_changelist")
+    return html.unescape(client.post(url, form, follow=True).content.decode())
+
+
+class TestThePartnerApi:
+    def path(self, resource: Resource) -> str:
+        return f"/heroku/resources/{resource.id}/actions/rotate-credentials"
+
+    def test_rotates_every_attachment(self, resource: Resource, attachment: Attachment) -> None:
+        old = key_of(attachment)
+        answer = call("POST", self.path(resource), {})
+        assert answer.status_code == 202
+        (row,) = answer.json()["attachments"]
+        assert row["id"] == str(attachment.id)
+        assert row["old_keys_end_at"].endswith("Z")
+        assert key_of(attachment) != old
+        assert key_of(attachment) not in answer.content.decode()
+
+    def test_rotates_one_attachment_with_its_own_overlap(
+        self, resource: Resource, attachment: Attachment
+    ) -> None:
+        old = key_of(attachment)
+        body = {"attachment": str(attachment.id), "overlap_s": 0}
+        assert call("POST", self.path(resource), body).status_code == 202
+        assert works(old, key_of(attachment)) == [False, True]
+
+    @pytest.mark.parametrize("overlap_s", [-1, 604_801, "60", 1.5, True, None])
+    def test_refuses_a_wrong_overlap_by_name(self, resource: Resource, overlap_s: object) -> None:
+        answer = call("POST", self.path(resource), {"overlap_s": overlap_s})
+        assert answer.status_code == 422
+        assert "overlap_s" in answer.json()["message"]
+        assert Credential.objects.count() == 1
+
+    def test_asks_for_the_password_first(self, resource: Resource) -> None:
+        path = f"/heroku/resources/{uuid.uuid4()}/actions/rotate-credentials"
+        wrong = basic("heroku-inference", "wrong")
+        assert call("POST", path, {}, Authorization=wrong).status_code == 401
+        assert call("POST", path, {}).status_code == 404
+
+    def test_says_what_cannot_be_done(self, platform: Platform, resource: Resource) -> None:
+        mute = provision(platform, code=None)
+        answer = call("POST", self.path(mute), {})
+        assert (answer.status_code, answer.json()["id"]) == (422, "invalid_params")
+        provisioning.deprovision(resource.id, timezone.now())
+        assert call("POST", self.path(resource), {}).status_code == 410
