@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -23,26 +22,13 @@ CLOCK_RUNS = 15  # times as fast
 @pytest.fixture
 def document(live_server: LiveServer, settings: Any) -> dict[str, Any]:
     """Its manifest, as this server serves it."""
-    from addon.provider.manifest import own_manifest
+    from addon.provider.manifest import own_document
     from billing.plans import sync_plans
 
     sync_plans()
     settings.SSO_SALT = SALT
-    manifest = own_manifest()
-    api: dict[str, Any] = {
-        "version": "3",
-        "password": manifest.password,
-        "regions": list(manifest.regions),
-        "requires": list(manifest.requires),
-        "config_vars_prefix": manifest.config_vars_prefix,
-        "config_vars": list(manifest.config_vars),
-        "production": {"base_url": f"{live_server.url}/heroku/resources"},
-        "annex": {"attachment_credentials": manifest.attachment_credentials},
-    }
-    if manifest.sso_url is not None:
-        api["sso_salt"] = manifest.sso_salt
-        api["production"]["sso_url"] = f"{live_server.url}{urlsplit(manifest.sso_url).path}"
-    return {"id": manifest.id, "name": manifest.name, "api": api}
+    settings.PUBLIC_URL = settings.PROVIDER_URL = live_server.url
+    return own_document()
 
 
 def run(
