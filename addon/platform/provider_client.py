@@ -14,7 +14,7 @@ from ssl import SSLContext
 import httpx
 from django.conf import settings
 
-from addon.platform.call_deadlines import CallDeadline
+from addon.call_deadlines import CallDeadline
 from addon.platform.database_connections import release_connection
 from addon.platform.models import Addon, AddonService, Attachment
 from addon.platform.regions import REGIONS

@@ -226,6 +226,15 @@ def test_a_provider_that_is_not_there_fails_once_and_the_rest_is_skipped(suite: 
     assert "nothing could be provisioned" in suite.found("skipped")["repeats.same"]
 
 
+def test_a_provider_that_hangs_is_not_waited_for_at_every_check(suite: Suite) -> None:
+    with running([Fault.HANGS]) as provider:
+        only = ("--only", "provision", "--only", "plan-change", "--only", "answers")
+        assert suite.run(provider.manifest(), *only, "--timeout", "0.2") == 1
+    assert "not within 0.2 s" in suite.found()["plan-change.status"]
+    assert "3 requests in a row" in suite.found("skipped")["plan-change.no-plan"]
+    assert "answers.in-time" in suite.found()
+
+
 def test_what_cannot_be_removed_is_named(suite: Suite) -> None:
     with running([Fault.CANNOT_DELETE]) as provider:
         assert suite.run(provider.manifest(), "--only", "provision") == 1
