@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 
+from addon.inserts import insert_unless_there
 from addon.json_api import find_uuid
 from addon.lifecycle import Event, InvalidTransition, State
 from addon.platform import attachments, names, provider_client
@@ -115,14 +116,12 @@ def _insert(order: Order, now: datetime) -> tuple[Addon, Attachment | None]:
     attachment when the same order came before."""
     with transaction.atomic():
         app = lock_app(order.app.id)
-        made = Addon.objects.filter(id=order.id).select_related("app", "service", "plan").first()
-        if made is not None and made.state != State.DEPROVISIONED:
-            return made, None
+        addon = _insert_addon(order, app, now)
+        if addon is None:
+            return _get_made(order), None
         require_region(app.region, order.service.name, order.service.regions)
         if not order.service.supports_multiple_installations:
-            _refuse_second(app, order.service)
-        # A uuid that was refused stays refused at the provider.
-        addon = _insert_addon(order, order.id if made is None else uuid4(), app, now)
+            _refuse_second(addon)
         _subscribe(addon, order, now)
         _announce(addon, "create", order.account, now)
         action = f"Adding {order.plan.name} to app {app.name}"
@@ -157,39 +156,49 @@ def _subscribe(addon: Addon, order: Order, now: datetime) -> None:
     )
 
 
-def _refuse_second(app: App, service: AddonService) -> None:
-    installed = app.addons.filter(service=service).exclude(state=State.DEPROVISIONED).first()
+def _refuse_second(addon: Addon) -> None:
+    others = addon.app.addons.filter(service=addon.service).exclude(id=addon.id)
+    installed = others.exclude(state=State.DEPROVISIONED).first()
     if installed is not None:
         raise AlreadyInstalled(
-            f"{app.name} has the {service.name} add-on {installed.name}; it can have only one"
+            f"{addon.app.name} has the {addon.service.name} add-on {installed.name}; it can have "
+            "only one"
         )
 
 
-def _insert_addon(order: Order, addon_id: UUID, app: App, now: datetime) -> Addon:
+def _insert_addon(order: Order, app: App, now: datetime) -> Addon | None:
+    """None when the same order came before, and its add-on is still there."""
+    addon = Addon(
+        id=order.id,
+        name=order.name or names.addon_name(order.service.name),
+        app=app,
+        service=order.service,
+        plan=order.plan,
+        state=State.PROVISIONING,
+        options=dict(order.options),
+        attempts=1,
+        next_attempt_at=now + wait_after(1),
+        deadline_at=now + PROVISION_WINDOW,
+        created_at=now,
+        updated_at=now,
+    )
     for _ in range(GENERATED_NAME_TRIES):
-        addon = Addon(
-            id=addon_id,
-            name=order.name or names.addon_name(order.service.name),
-            app=app,
-            service=order.service,
-            plan=order.plan,
-            state=State.PROVISIONING,
-            options=dict(order.options),
-            attempts=1,
-            next_attempt_at=now + wait_after(1),
-            deadline_at=now + PROVISION_WINDOW,
-            created_at=now,
-            updated_at=now,
-        )
-        try:
-            with transaction.atomic():
-                addon.save(force_insert=True)
-        except IntegrityError:
-            if order.name is not None:
-                break
-        else:
+        if insert_unless_there(addon):
             return addon
-    raise AddonNameTaken(f"Name {order.name or addon.name} is already taken")
+        made = Addon.objects.filter(id=addon.id).first()
+        if made is not None and made.state != State.DEPROVISIONED:
+            return None
+        if made is not None:
+            addon.id = uuid4()  # a uuid that was refused stays refused at the provider
+        elif order.name is not None:
+            break
+        else:
+            addon.name = names.addon_name(order.service.name)
+    raise AddonNameTaken(f"Name {addon.name} is already taken")
+
+
+def _get_made(order: Order) -> Addon:
+    return Addon.objects.select_related("app", "service", "plan").get(id=order.id)
 
 
 def drive_provisioning(

@@ -18,6 +18,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
+from addon.inserts import insert_unless_there
 from addon.provider import callbacks, credentials, grants, log_lines
 from addon.provider.endpoints import endpoint_of
 from addon.provider.grants import OAuthGrant
@@ -121,8 +122,10 @@ def provision(request: ProvisionRequest, now: datetime) -> Provisioned | Accepte
     """
     with transaction.atomic():
         # A parallel request of the same uuid waits here until the first has committed.
-        _, created = Resource.objects.get_or_create(id=request.uuid, defaults=_row(request, now))
-        resource = _lock(request.uuid)
+        resource = _row(request, now)
+        created = insert_unless_there(resource)
+        if not created:
+            resource = _lock(request.uuid)
         plan = _get_plan(resource.plan_slug)
         if created:
             _check_order(request, plan)
@@ -211,18 +214,19 @@ def _check_repeat(resource: Resource, request: ProvisionRequest) -> None:
         )
 
 
-def _row(request: ProvisionRequest, now: datetime) -> dict[str, object]:
-    return {
-        "name": request.name,
-        "plan_slug": request.plan_slug,
-        "region": _region(request),
-        "options": dict(request.options),
-        "callback_url": request.callback_url,
-        "log_input_url": request.log_input_url,
-        "log_drain_token": request.log_drain_token,
-        "request_digest": request.digest(),
-        "created_at": now,
-    }
+def _row(request: ProvisionRequest, now: datetime) -> Resource:
+    return Resource(
+        id=request.uuid,
+        name=request.name,
+        plan_slug=request.plan_slug,
+        region=_region(request),
+        options=dict(request.options),
+        callback_url=request.callback_url,
+        log_input_url=request.log_input_url,
+        log_drain_token=request.log_drain_token,
+        request_digest=request.digest(),
+        created_at=now,
+    )
 
 
 def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> Attachment:
@@ -233,17 +237,16 @@ def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> At
 
 
 def _insert_attachment(resource: Resource, request: AttachmentRequest, now: datetime) -> Attachment:
-    attachment, created = Attachment.objects.get_or_create(
+    attachment = Attachment(
         id=request.id,
-        defaults={
-            "resource": resource,
-            "name": request.name,
-            "app_name": request.app_name,
-            "created_at": now,
-        },
+        resource=resource,
+        name=request.name,
+        app_name=request.app_name,
+        created_at=now,
     )
-    if created:
+    if insert_unless_there(attachment):
         return attachment
+    attachment = Attachment.objects.get(id=request.id)
     if attachment.detached_at is not None:
         raise AttachmentGone(f"The attachment {attachment.id} was detached")
     if (attachment.resource_id, attachment.name) != (resource.id, request.name):
