@@ -43,7 +43,17 @@ PORT: int = env.int("PORT", 5000)
 PUBLIC_URL: str = env.str("PUBLIC_URL", f"http://localhost:{PORT}").rstrip("/")
 PROVIDER_URL: str = env.str("PROVIDER_URL", PUBLIC_URL).rstrip("/")
 INFERENCE_URL: str = env.str("INFERENCE_URL", PUBLIC_URL).rstrip("/")
+INFERENCE_URL_EU: str = env.str("INFERENCE_URL_EU", INFERENCE_URL).rstrip("/")
 _SERVED_OVER_TLS = PUBLIC_URL.startswith("https://")
+
+# The regions that resources may be in, and the one that this web process or worker is for; without
+# it, it serves them all. Where apps reach a region is told by INFERENCE_URL, or INFERENCE_URL_EU.
+REGIONS: list[str] = env.list(
+    "REGIONS",
+    ["us", "eu"],
+    validate=[validate.Length(min=1), validate.ContainsOnly(["us", "eu"])],
+)
+PROCESS_REGION: str = env.str("PROCESS_REGION", "", validate=validate.OneOf(["", *REGIONS]))
 
 # The add-on that this deployment provides
 ADDON_SERVICE_NAME: str = env.str("ADDON_SERVICE_NAME", "heroku-inference")
@@ -209,6 +219,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "addon.provider.reconcile",
         "schedule": 15.0,
         "options": {"expires": 15.0},
+    },
+    "addon.provider.send_log_lines": {
+        "task": "addon.provider.send_log_lines",
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
     },
     "billing.check_budgets": {
         "task": "billing.check_budgets",

@@ -9,6 +9,7 @@ import hashlib
 import secrets
 import string
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -39,6 +40,9 @@ class Identity:
     resource_id: UUID
     service_name: str
     plan_slug: str
+    region: str
+    options: Mapping[str, str]
+    has_log_stream: bool
 
 
 def new_key() -> str:
@@ -124,4 +128,7 @@ def _identity(credential: Credential) -> Identity:
         resource_id=attachment.resource.id,
         service_name=settings.ADDON_SERVICE_NAME,
         plan_slug=attachment.resource.plan_slug,
+        region=attachment.resource.region,
+        options=attachment.resource.options,
+        has_log_stream=attachment.resource.log_input_url != "",
     )

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import transaction
 
 from addon.json_api import iso
-from addon.provider import callbacks, credentials
+from addon.provider import callbacks, credentials, log_lines
 from addon.provider.models import Attachment, Resource
 from addon.provider.provisioning import (
     AttachmentGone,
@@ -136,6 +136,7 @@ def _rotate(attachment: Attachment, overlap: timedelta, now: datetime) -> Rotate
             f"The platform of {attachment} has given no right to change its config vars: the app "
             "would never get another key"
         )
+    log_lines.write_key_rotation(attachment, expires_at, now)
     return Rotated(
         attachment_id=attachment.id,
         name=str(attachment),

@@ -38,7 +38,7 @@ class Resource(models.Model):
         max_length=64, blank=True, help_text="of the app that owns it, where a webhook told it"
     )
     plan_slug = models.CharField(max_length=100)
-    region = models.CharField(max_length=100, blank=True)
+    region = models.CharField(max_length=100, help_text="us or eu")
     options = models.JSONField(default=dict, blank=True)
     callback_url = models.CharField(max_length=500, blank=True)
     log_input_url = EncryptedTextField(blank=True)

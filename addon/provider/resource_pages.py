@@ -10,11 +10,12 @@ from uuid import UUID
 from django.conf import settings
 
 from addon.config_names import config_var_name
+from addon.provider.endpoints import endpoint_of
 from addon.provider.manifest import CONFIG_VARS_PREFIX
 from addon.provider.models import Attachment, Credential, Resource
 from addon.provider.provisioning import check_live
 from billing.periods import Period, month_of
-from billing.plans import find_plan
+from billing.plans import default_model_id, find_plan
 from billing.subscriptions import find_customer_id
 from billing.sums import usage_between
 
@@ -85,8 +86,8 @@ def describe(resource: Resource, now: datetime) -> ResourcePage:
     return ResourcePage(
         resource=resource,
         plan_name=resource.plan_slug if plan is None else plan.human_name,
-        model_id="" if plan is None else plan.model_id,
-        url=settings.INFERENCE_URL,
+        model_id="" if plan is None else default_model_id(plan, resource.options),
+        url=endpoint_of(resource.region),
         attachments=_attachments(resource, now),
         month=month,
         usage=_usage(resource, month),

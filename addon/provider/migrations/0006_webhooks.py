@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("provider", "0004_key_rotation"),
+        ("provider", "0005_regions"),
     ]
 
     operations = [
