@@ -36,6 +36,9 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (State.PROVISIONING, Event.DESTROY_REQUESTED): State.DEPROVISIONING,
         (State.PROVISIONED, Event.DESTROY_REQUESTED): State.DEPROVISIONING,
         (State.DEPROVISIONING, Event.PROVIDER_REMOVED): State.DEPROVISIONED,
+        # By a call of the provider itself, which has nothing more to remove.
+        (State.PROVISIONING, Event.PROVIDER_REMOVED): State.DEPROVISIONED,
+        (State.PROVISIONED, Event.PROVIDER_REMOVED): State.DEPROVISIONED,
     }
 )
 

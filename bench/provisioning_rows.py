@@ -103,7 +103,8 @@ def _copy(model: type[models.Model], path: str, changes: dict[str, str]) -> str:
     return (
         f'INSERT INTO "{table}" ({names}) '  # noqa: S608 - of names and ids of our own
         f"SELECT {', '.join(values[column] for column in columns)} "
-        f'FROM "{table}" t, generate_series(%s, %s) n WHERE t.id IN ({_copied(model, path)})'
+        f'FROM "{table}" t, generate_series(%s::int, %s::int) n '
+        f"WHERE t.id IN ({_copied(model, path)})"
     )
 
 

@@ -82,8 +82,7 @@ class PriceVersion:
 
 def prices_of(plan: Plan) -> tuple[PriceVersion, ...]:
     """Every version, future ones too, by `active_from`."""
-    prices = plan.prices.select_related("plan").order_by("active_from")
-    return tuple(PriceVersion.of(price) for price in prices)
+    return tuple(PriceVersion.of(price) for price in plan.prices.order_by("active_from"))
 
 
 def price_at(prices: Sequence[PriceVersion], at: datetime) -> PriceVersion:

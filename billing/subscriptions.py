@@ -3,13 +3,34 @@
 import uuid
 from datetime import datetime
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from billing.models import Customer, Invoice, Plan, Subscription
 
 
 class NotSubscribed(Exception):
     """The resource has no open subscription."""
+
+
+# The customer's lock waits for an invoice that is being closed. Nothing is done for a resource that
+# has an open subscription.
+_UPSERT_CUSTOMER = """
+    INSERT INTO billing_customer (id, email, name, stripe_customer_id, created_at)
+    SELECT %(customer)s, %(email)s, %(name)s, '', now()
+    WHERE NOT EXISTS (SELECT FROM billing_subscription
+        WHERE resource_id = %(resource)s AND end_at IS NULL)
+    ON CONFLICT (id) DO UPDATE SET email = excluded.email, name = excluded.name
+"""
+# A statement of its own, which sees the invoice that the lock has waited for. Another process may
+# have come first: it is waited for, and its subscription holds.
+_OPEN = """
+    INSERT INTO billing_subscription
+        (id, customer_id, resource_id, resource_name, plan_id, start_at)
+    SELECT gen_random_uuid(), %(customer)s, %(resource)s, %(resource_name)s, %(plan)s,
+        greatest(%(now)s, (SELECT max(period_end) FROM billing_invoice
+            WHERE customer_id = %(customer)s AND state = 'final'))
+    ON CONFLICT (resource_id) WHERE end_at IS NULL DO NOTHING
+"""
 
 
 def subscribe(
@@ -21,31 +42,24 @@ def subscribe(
     resource_name: str,
     plan: Plan,
     now: datetime,
-) -> Subscription:
+) -> None:
     """The customer pays for the resource from now on; idempotent.
 
     A resource that has an open subscription keeps it, whoever pays and whatever the plan.
     """
-    with transaction.atomic(savepoint=False):
-        if (found := _lock(resource_id)) is not None:
-            return found
-        customer = Customer(id=customer_id, email=email, name=name)
-        Customer.objects.bulk_create(
-            [customer],
-            update_conflicts=True,
-            unique_fields=["id"],
-            update_fields=["email", "name"],
-        )
-        opened = Subscription(
-            customer=customer,
-            resource_id=resource_id,
-            resource_name=resource_name,
-            plan=plan,
-            start_at=_not_invoiced_yet(customer.id, now),
-        )
-        # Another process may have come first: it is waited for, and its row is the answer.
-        Subscription.objects.bulk_create([opened], ignore_conflicts=True)
-        return Subscription.objects.get(resource_id=resource_id, end_at=None)
+    values: dict[str, uuid.UUID | str | datetime] = {
+        "customer": customer_id,
+        "email": email,
+        "name": name,
+        "resource": resource_id,
+        "resource_name": resource_name,
+        "plan": plan.id,
+        "now": now,
+    }
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
+        cursor.execute(_UPSERT_CUSTOMER, values)
+        if cursor.rowcount:
+            cursor.execute(_OPEN, values)
 
 
 def change_plan(resource_id: uuid.UUID, plan: Plan, now: datetime) -> Subscription:

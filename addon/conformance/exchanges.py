@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from addon.call_deadlines import CallDeadline
+
 ACCEPT = "application/vnd.heroku-addons+json; version=3"
 ANSWER_MAX_BYTES = 1_000_000
 
@@ -71,31 +73,35 @@ class PartnerClient:
         if body is not None:
             headers["Content-Type"] = "application/json"
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        deadline = CallDeadline(self._timeout_s)
         request = self._client.build_request(
-            method, self._base_url + path, content=content, headers=headers
+            method,
+            self._base_url + path,
+            content=content,
+            headers=headers,
+            extensions={"trace": deadline.trace, "timeout": self._client.timeout.as_dict()},
         )
         started_at = time.monotonic()
+        error = ""
         try:
-            answer = self._answer(request, None if anonymous else auth or self._auth, started_at)
-            error = ""
+            with deadline:
+                answer = self._answer(request, None if anonymous else auth or self._auth)
         except (httpx.HTTPError, httpx.InvalidURL) as raised:
             answer, error = None, type(raised).__name__
+        if deadline.has_passed:
+            answer, error = None, f"not within {self._timeout_s:g} s"
         exchange = _exchange(
             method, target or "/heroku/resources", answer, error, time.monotonic() - started_at
         )
         self.exchanges.append(exchange)
         return exchange
 
-    def _answer(
-        self, request: httpx.Request, auth: tuple[str, str] | None, started_at: float
-    ) -> httpx.Response:
+    def _answer(self, request: httpx.Request, auth: tuple[str, str] | None) -> httpx.Response:
         response = self._client.send(request, auth=auth, stream=True)
         received = bytearray()
         try:
             for chunk in response.iter_bytes():
                 received += chunk
-                if time.monotonic() - started_at > self._timeout_s:
-                    raise httpx.ReadTimeout("the answer trickled in")
                 if len(received) > ANSWER_MAX_BYTES:
                     raise httpx.DecodingError("the answer is too long")
         finally:

@@ -189,10 +189,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         problem = self._problem_of(fields, addon)
         status = 400 if problem else 200
-        self._answer(status, {"error": "invalid_request"} if problem else _tokens(addon))
         self.platform.note(
             addon, Callback(kind="token", status=status, body=dict(fields), problem=problem)
         )
+        self._answer(status, {"error": "invalid_request"} if problem else _tokens(addon))
 
     def _problem_of(self, fields: Mapping[str, str], addon: OrderedAddon) -> str:
         expected, secret = self.platform.client_secret, fields.get("client_secret", "")
@@ -225,8 +225,9 @@ class _Handler(BaseHTTPRequestHandler):
         answer: object = {"id": "refused", "message": problem} if problem else None
         if answer is None:
             answer = self._carry_out(kind, addon, what, body)
-        self._answer(status, answer)
+        # Before the answer: what the provider sends after it must not be noted before it.
         self.platform.note(addon, Callback(kind=kind, status=status, body=body, problem=problem))
+        self._answer(status, answer)
 
     def _judge(self, kind: str, addon: OrderedAddon, body: Mapping[str, object]) -> tuple[int, str]:
         expected = f"Bearer {addon.access_token}"

@@ -17,6 +17,8 @@ from addon.manifest import Manifest
 from addon.regions import PARTNER_NAMES
 
 CLEANING_ATTEMPTS = 3
+SILENT_AFTER = 3
+LAST_GROUPS = frozenset({"answers", "cleanup"})
 CLEANING_THREADS = 4
 # Answers to a provision that say that nothing was made.
 NOT_MADE = frozenset({400, 401, 403, 404, 405, 406, 409, 410, 415, 422})
@@ -89,6 +91,12 @@ class Run:
     @property
     def exchanges(self) -> Sequence[Exchange]:
         return self.client.exchanges
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the provider is not worth waiting for: each request may take its 25 seconds."""
+        last = self.exchanges[-SILENT_AFTER:]
+        return len(last) == SILENT_AFTER and all(each.status is None for each in last)
 
     def order(self, plan: str | None = None, uuid: str | None = None) -> dict[str, object]:
         """What a platform sends to provision; `uuid` is a new one unless given."""
@@ -235,7 +243,7 @@ class Run:
         self.client.close()
 
     def _remove(self, uuid: str) -> bool:
-        for attempt in range(CLEANING_ATTEMPTS):
+        for attempt in range(1 if self.is_silent else CLEANING_ATTEMPTS):
             time.sleep(0.2 * attempt)
             exchange = self.client.send("DELETE", f"/{uuid}", target="/heroku/resources/:uuid")
             if exchange.is_success or exchange.status in GONE:
@@ -266,6 +274,8 @@ def run_check(check: Check, run: Run) -> Result:
     started_at = time.monotonic()
     status, detail = Status.PASSED, ""
     try:
+        if run.is_silent and check.group not in LAST_GROUPS:
+            raise Skipped(f"the provider did not answer {SILENT_AFTER} requests in a row")
         check.function(run)
     except Failed as error:
         status, detail = Status.FAILED, str(error)

@@ -2,6 +2,7 @@
 
 import secrets
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
@@ -27,7 +28,8 @@ class UnknownPlan(Exception):
 def register(manifest: Manifest) -> AddonService:
     """Make the service say what `manifest` says; idempotent by the manifest's id.
 
-    Its client secret is made with it, and stays.
+    Its client secret is made with it, and stays; that of our own add-on is the setting, which its
+    provider reads too.
     """
     said = {
         "human_name": manifest.name,
@@ -44,8 +46,10 @@ def register(manifest: Manifest) -> AddonService:
     }
     with transaction.atomic():
         service, _ = AddonService.objects.update_or_create(name=manifest.id, defaults=said)
-        if not service.oauth_client_secret:
-            service.oauth_client_secret = secrets.token_urlsafe(32)
+        is_own = manifest.id == settings.ADDON_SERVICE_NAME
+        if is_own or not service.oauth_client_secret:
+            secret = settings.OAUTH_CLIENT_SECRET if is_own else secrets.token_urlsafe(32)
+            service.oauth_client_secret = secret
             service.save(update_fields=["oauth_client_secret"])
     return service
 

@@ -1,7 +1,7 @@
 """Add-ons: found, listed, resolved from whatever a user may call one."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from django.db.models import F, Q, QuerySet
@@ -214,3 +214,16 @@ def resource_config(addon: Addon) -> dict[str, str]:
     """The config that all attachments share, of a service without attachment credentials."""
     stored: dict[str, str] = json.loads(addon.resource_config or "{}")
     return stored
+
+
+def keep_config(addon: Addon, changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Set what has a value and unset what has None, in what resource_config() says; all of it."""
+    config = resource_config(addon)
+    for name, value in changes.items():
+        if value is None:
+            config.pop(name, None)
+        else:
+            config[name] = value
+    addon.resource_config = json.dumps(config)
+    addon.save(update_fields=["resource_config"])
+    return config

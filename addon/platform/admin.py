@@ -24,6 +24,8 @@ from addon.platform.models import (
     Collaborator,
     ConfigVar,
     Notification,
+    PartnerGrant,
+    PartnerToken,
     Release,
     Team,
     TeamMember,
@@ -167,6 +169,26 @@ class AddonServiceAdmin(ReadOnly, admin.ModelAdmin[AddonService]):
         }
         # The client secret is in this answer only: no redirect, and no message in a cookie.
         return TemplateResponse(request, "platform/register_addon.html", context)
+
+
+@admin.register(PartnerGrant)
+class PartnerGrantAdmin(ReadOnly, admin.ModelAdmin[PartnerGrant]):
+    list_display = ["addon", "created_at", "expires_at", "exchanged_at"]
+    list_filter = [("exchanged_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["addon"]
+    ordering = ["-created_at"]
+    search_fields = ["addon__id", "addon__name"]
+    exclude = ["code_digest", "refresh_digest"]
+
+
+@admin.register(PartnerToken)
+class PartnerTokenAdmin(ReadOnly, admin.ModelAdmin[PartnerToken]):
+    list_display = ["grant", "created_at", "expires_at"]
+    list_filter = ["expires_at"]
+    list_select_related = ["grant__addon"]
+    ordering = ["-created_at"]
+    search_fields = ["grant__addon__id", "grant__addon__name"]
+    exclude = ["digest"]
 
 
 @admin.register(Addon)

@@ -100,7 +100,7 @@ class _Held:
 def _read_held(app: App) -> _Held:
     current = app.attachments.exclude(state=AttachmentState.DETACHING)
     return _Held(
-        attachments=list(current.select_related("addon__app", "addon__service", "app")),
+        attachments=list(current),
         owners=dict(app.config_vars.order_by("name").values_list("name", "attachment_id")),
     )
 
@@ -157,8 +157,7 @@ def _overwrites(action: str, overwritten: Attachment | None, user_vars: Sequence
 
 
 def find_attached(app: App, name: str) -> Attachment | None:
-    found = app.attachments.filter(name=name, state=AttachmentState.ATTACHED)
-    return found.select_related("addon", "app").first()
+    return app.attachments.filter(name=name, state=AttachmentState.ATTACHED).first()
 
 
 def is_last(attachment: Attachment) -> bool:

@@ -46,9 +46,9 @@ def get_addon_attachment(account: Account, addon: Addon, identity: str) -> Attac
     return attachment
 
 
-def get_app_attachment(app: App, identity: str) -> Attachment:
-    """By id or name. Raises AttachmentNotFound."""
-    return _first(_by_identity(list_app_attachments(app), identity))
+def get_of(attachments: QuerySet[Attachment], identity: str) -> Attachment:
+    """The one of an app's `attachments` by id or name. Raises AttachmentNotFound."""
+    return _first(_by_identity(attachments, identity))
 
 
 def resolve_attachments(

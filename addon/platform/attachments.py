@@ -142,6 +142,9 @@ def _finish_attaching(
     attachment: Attachment, config: Mapping[str, str], account: Account, now: datetime
 ) -> None:
     with transaction.atomic():
+        if not attachment.addon.service.attachment_credentials:
+            # Its provider may have changed it since the add-on was read.
+            config = resource_config(Addon.objects.select_for_update().get(id=attachment.addon_id))
         finish(attachment, config, account, now)
 
 

@@ -13,13 +13,17 @@ from rest_framework.request import Request
 
 from addon.platform import passwords
 from addon.platform.authorizations import find_authorization
-from addon.platform.models import Account, Authorization
+from addon.platform.models import Account, AddonService, Authorization
+from addon.platform.partner_tokens import Partner, find_partner, find_service
 from addon.platform.passwords import WrongPassword
 
 
 class TokenAuthentication(BaseAuthentication):
-    def authenticate(self, request: Request) -> tuple[None, Authorization]:
+    def authenticate(self, request: Request) -> tuple[None, Authorization | Partner]:
         token = sent_token(request)
+        partner = find_partner(token, timezone.now())
+        if partner is not None:
+            return None, partner
         authorization = find_authorization(token, timezone.now()) if token else None
         if authorization is None:
             raise AuthenticationFailed
@@ -32,7 +36,7 @@ class TokenAuthentication(BaseAuthentication):
 class PasswordAuthentication(TokenAuthentication):
     """Also e-mail address and password by Basic, as `heroku login -i` sends them."""
 
-    def authenticate(self, request: Request) -> tuple[None, Authorization]:
+    def authenticate(self, request: Request) -> tuple[None, Authorization | Partner]:
         email, password = _basic(get_authorization_header(request))
         if "@" not in email or find_authorization(password, timezone.now()):
             return super().authenticate(request)
@@ -41,6 +45,29 @@ class PasswordAuthentication(TokenAuthentication):
         except WrongPassword:
             raise AuthenticationFailed from None
         return None, Authorization(account=account)  # good for this request only
+
+
+class ServiceAuthentication(BaseAuthentication):
+    """The id and password of an add-on service's manifest by Basic, as we call its provider."""
+
+    def authenticate(self, request: Request) -> tuple[None, AddonService]:
+        service = find_service(*_basic(get_authorization_header(request)))
+        if service is None:
+            raise AuthenticationFailed
+        return None, service
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Basic realm="Add-on service"'
+
+
+def service_of(request: Request) -> AddonService:
+    """The add-on service that authenticated `request`."""
+    return cast(AddonService, request.auth)
+
+
+def partner_of(request: Request) -> Partner | None:
+    """The provider whose token for one add-on authenticated `request`, if it was one."""
+    return request.auth if isinstance(request.auth, Partner) else None
 
 
 def authorization_of(request: Request) -> Authorization:

@@ -201,9 +201,20 @@ def write_attached(attachment: Attachment, config: Mapping[str, str]) -> None:
 
     Whatever had those names is replaced: the user confirmed it. The caller holds the app's lock.
     """
-    values = _values(attachment, config)
-    attachment.app.config_vars.filter(name__in=values).delete()
-    ConfigVar.objects.bulk_create(
+    coming = [
         ConfigVar(app=attachment.app, name=name, value=value, attachment=attachment)
-        for name, value in values.items()
+        for name, value in _values(attachment, config).items()
+    ]
+    ConfigVar.objects.bulk_create(
+        coming,
+        update_conflicts=True,
+        unique_fields=["app", "name"],
+        update_fields=["value", "attachment"],
     )
+
+
+def remove_attached(attachment: Attachment, names: Sequence[str]) -> None:
+    """Unset vars of an attachment, by the manifest's names. The caller holds the app's lock."""
+    prefix = attachment.addon.service.config_vars_prefix
+    gone = [config_var_name(attachment.name, prefix, name) for name in names]
+    attachment.config_vars.filter(name__in=gone).delete()

@@ -48,6 +48,9 @@ from addon.platform.credential_rotation import (
 from addon.platform.heroku_apps import AppHasBudget, AppNameTaken, AppNotFound, InvalidApp
 from addon.platform.login_limits import TooManyLogins
 from addon.platform.notifications import NotificationNotFound
+from addon.platform.partner_access import PartnerForbidden, PartnerOnly
+from addon.platform.partner_actions import ConfigVarTaken
+from addon.platform.partner_tokens import AddonGone, InvalidClient, InvalidGrant
 from addon.platform.plan_changes import PlanChangeFailed, PlanChangeRefused
 from addon.platform.preconditions import PreconditionFailed
 from addon.platform.provisioning import (
@@ -88,11 +91,15 @@ class PipelineCouplingNotFound(Exception):
 
 TABLE: dict[type[Exception], tuple[int, str]] = {
     exceptions.ParseError: (400, "bad_request"),
+    InvalidGrant: (400, "invalid_grant"),
+    InvalidClient: (401, "invalid_client"),
     exceptions.AuthenticationFailed: (401, "unauthorized"),
     exceptions.NotAuthenticated: (401, "unauthorized"),
     AttachedElsewhere: (403, "forbidden"),
     Forbidden: (403, "forbidden"),
     InsufficientScope: (403, "forbidden"),
+    PartnerForbidden: (403, "forbidden"),
+    PartnerOnly: (403, "forbidden"),
     TeamForbidden: (403, "forbidden"),
     AddonNotFound: (404, "not_found"),
     AddonServiceNotFound: (404, "not_found"),
@@ -118,6 +125,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     exceptions.MethodNotAllowed: (405, "method_not_allowed"),
     exceptions.NotAcceptable: (406, "not_acceptable"),
     ConcurrentChange: (409, "conflict"),
+    AddonGone: (410, "gone"),
     PreconditionFailed: (412, "precondition_failed"),
     InvalidRange: (416, "requested_range_not_satisfiable"),
     AddonNameTaken: (422, "invalid_params"),
@@ -131,6 +139,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     AppNameTaken: (422, "invalid_params"),
     BudgetExists: (422, "invalid_params"),
     ConfigVarOwned: (422, "invalid_params"),
+    ConfigVarTaken: (422, "invalid_params"),
     InvalidAddonName: (422, "invalid_params"),
     InvalidAlias: (422, "invalid_params"),
     InvalidApp: (422, "invalid_params"),
@@ -207,7 +216,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     else:
         return unavailable(error)
     message = str(error)
-    if status == 401:
+    if error_id == "unauthorized":
         message = "Invalid credentials provided."
     elif status == 405:
         message = f"{error} Annex cannot do this yet: docs/platform.md lists what it can."

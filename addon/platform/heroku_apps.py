@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 
 from addon.json_api import find_uuid, is_storable
 from addon.platform import names
-from addon.platform.access import Permission, require, visible_to
+from addon.platform.access import Forbidden, Permission, permissions_on, visible_to
 from addon.platform.changes import Change, Kind, announce
 from addon.platform.models import Account, App, AttachmentState
 from addon.platform.regions import REGIONS
@@ -167,14 +167,17 @@ def get_app(account: Account, identity: str, permission: Permission = Permission
     Raises AppNotFound, and Forbidden when it may be seen but `permission` is lacking.
     """
     app_id = find_uuid(identity)
+    live = App.objects.filter(destroyed_at=None).select_related("owner__team")
     found = None
     if app_id is not None:
-        found = list_apps(account).filter(id=app_id).first()
+        found = live.filter(id=app_id).first()
     elif is_storable(identity):
-        found = list_apps(account).filter(name=identity).first()
-    if found is None:
+        found = live.filter(name=identity).first()
+    granted = permissions_on(found, account) if found else frozenset()
+    if found is None or not granted:
         raise AppNotFound
-    require(found, account, permission)
+    if permission not in granted:
+        raise Forbidden(found, permission, may_see=True)
     return found
 
 
@@ -184,9 +187,9 @@ def lock_app(app_id: UUID) -> App:
     Releases, config vars and attachment names of an app change under this lock. Who also locks an
     add-on locks that first, and several apps are locked in the order of their ids.
     """
-    live = App.objects.select_related("owner__team").filter(id=app_id, destroyed_at=None)
     # Rows that refer to the app do not wait for the lock: whoever inserts one may hold another.
-    app = live.select_for_update(of=("self",), no_key=True).first()
+    locked = App.objects.select_for_update(no_key=True)
+    app = locked.filter(id=app_id, destroyed_at=None).first()
     if app is None:
         raise AppNotFound
     return app

@@ -217,12 +217,18 @@ class Addon(models.Model):
     app = models.ForeignKey(App, models.PROTECT, related_name="addons")
     service = models.ForeignKey(AddonService, models.PROTECT, related_name="addons")
     plan = models.ForeignKey(Plan, models.PROTECT, related_name="+")
+    pending_plan = models.ForeignKey(
+        Plan, models.PROTECT, null=True, blank=True, related_name="+",
+        help_text="which the provider was asked to change to",
+    )  # fmt: skip
     state = models.CharField(max_length=20, choices=[(state, state) for state in State])
     provider_id = models.CharField(max_length=256, blank=True)
     options = models.JSONField(default=dict, blank=True)
     provision_message = models.TextField(blank=True)
     resource_config = EncryptedTextField(
-        blank=True, help_text="JSON; only for services without attachment credentials"
+        blank=True,
+        help_text="JSON; what all attachments share, of services without attachment credentials; "
+        "of any that is provisioning what its provider has set so far",
     )
     attempts = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True, blank=True, db_index=True)
@@ -246,6 +252,35 @@ class Addon(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class PartnerGrant(models.Model):
+    """That a provider may call about one add-on: a code that it exchanges once, within minutes, and
+    the refresh token that it got for that. Neither is kept, only their SHA-256 in hex."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    addon = models.ForeignKey(Addon, models.CASCADE, related_name="grants")
+    code_digest = models.CharField(max_length=64, unique=True)
+    expires_at = models.DateTimeField(help_text="of the code")
+    exchanged_at = models.DateTimeField(null=True, blank=True)
+    refresh_digest = models.CharField(max_length=64, unique=True, null=True, blank=True)
+    created_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"grant for {self.addon}"
+
+
+class PartnerToken(models.Model):
+    """An access token of a provider for one add-on; only its SHA-256 is kept, in hex."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    grant = models.ForeignKey(PartnerGrant, models.CASCADE, related_name="tokens")
+    digest = models.CharField(max_length=64, unique=True)
+    expires_at = models.DateTimeField()
+    created_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"token for {self.grant.addon}"
 
 
 class AttachmentState(models.TextChoices):

@@ -20,9 +20,10 @@ from addon.platform.addons import AddonNotFound, AddonNotReady, resource_config
 from addon.platform.changes import Change, Kind, announce
 from addon.platform.heroku_apps import AppNotFound, lock_app
 from addon.platform.models import Account, Addon, AttachmentState
+from addon.platform.notifications import notify
 from addon.platform.provider_client import Accepted, Done, Gone, Refused, Reply, Uncertain
 from addon.platform.releases import create_release
-from addon.platform.retries import wait_after
+from addon.platform.retries import ASYNC_WINDOW, wait_after
 from addon.platform.transitions import ConcurrentChange
 from billing.models import Plan
 from billing.subscriptions import change_plan as change_subscription
@@ -50,7 +51,7 @@ def change_plan(addon: Addon, plan: Plan, account: Account, now: datetime) -> Ad
     """
     if plan == addon.plan and addon.next_attempt_at is None:
         return addon
-    leased = _lease(addon.id, now)
+    leased = _lease(addon.id, plan, now)
     reply = provider_client.change_plan(leased, plan)
     match reply:
         case Done():
@@ -59,7 +60,10 @@ def change_plan(addon: Addon, plan: Plan, account: Account, now: datetime) -> Ad
         case Refused():
             _keep_plan(leased, now, reply)
             raise PlanChangeRefused(reply)
-        case Accepted() | Gone() | Uncertain():
+        case Accepted():
+            _wait_for_provider(leased, reply, now)
+            return leased
+        case Gone() | Uncertain():
             _keep_plan(leased, now, reply)
             raise PlanChangeFailed(
                 f"The provider of {addon.name} could not be reached or did not answer as "
@@ -74,24 +78,66 @@ def confirm_plan(addon: Addon, account: Account, now: datetime) -> None:
 
     Raises what the lease does: AddonNotFound, AddonNotReady, ConcurrentChange.
     """
-    leased = _lease(addon.id, now)
+    if addon.pending_plan is not None:
+        _give_up_waiting(addon, now)
+    leased = _lease(addon.id, addon.plan, now)
     reply = provider_client.change_plan(leased, leased.plan)
     match reply:
         case Done():
             _finish(leased, leased.plan, reply, account, now)
-        case Refused() | Accepted() | Gone() | Uncertain():
+        case Accepted():
+            _wait_for_provider(leased, reply, now)
+        case Refused() | Gone() | Uncertain():
             _note(leased, reply)
         case _:
             assert_never(reply)
 
 
-def _lease(addon_id: UUID, now: datetime) -> Addon:
-    """The add-on, for one call. Nobody changes its plan or attaches it until the lease ends."""
+def _wait_for_provider(addon: Addon, accepted: Accepted, now: datetime) -> None:
+    """The provider will call back, within 12 hours; until then nobody changes the plan. It may have
+    done so before its answer was read."""
+    later = now + ASYNC_WINDOW
+    leased = Addon.objects.filter(id=addon.id, next_attempt_at=addon.next_attempt_at)
+    message = accepted.message or addon.provision_message
+    leased.filter(state=State.PROVISIONED, pending_plan=addon.pending_plan).update(
+        attempts=0, next_attempt_at=later, deadline_at=later, provision_message=message
+    )
+    addon.refresh_from_db()
+
+
+def _give_up_waiting(addon: Addon, now: datetime) -> None:
+    """The provider did not change the plan in 12 hours: the owner is told, and the provider asked
+    for the plan that the add-on has. Raises ConcurrentChange."""
+    wanted = addon.pending_plan
+    with transaction.atomic():
+        waiting = Addon.objects.filter(id=addon.id, next_attempt_at=addon.next_attempt_at)
+        changed = waiting.filter(pending_plan=wanted, deadline_at__lte=now)
+        if changed.update(pending_plan=None, deadline_at=None) == 1 and wanted != addon.plan:
+            notify(
+                addon.app.owner, addon.app, f"The plan of {addon.name} was not changed",
+                f"Its provider did not change it to {wanted} in time. It is still "
+                f"{addon.plan.name}, which is what is paid for.", now,
+            )  # fmt: skip
+
+
+def confirm_changed(addon: Addon, plan: Plan, now: datetime) -> None:
+    """The provider calls back that `addon` is on `plan`; within a transaction that has its lock."""
+    _finish(addon, plan, Done(), addon.app.owner, now)
+
+
+def _lease(addon_id: UUID, plan: Plan, now: datetime) -> Addon:
+    """The add-on, for one call about `plan`. Nobody changes its plan or attaches it until the lease
+    ends."""
     with transaction.atomic():
         addon = _lock(addon_id)
         if addon.state != State.PROVISIONED:
             raise AddonNotReady(
                 f"{addon.name} is {addon.state}; its plan can be changed once provisioned"
+            )
+        if addon.deadline_at is not None and addon.deadline_at > now:
+            raise AddonNotReady(
+                f"The provider of {addon.name} is still changing its plan to {addon.pending_plan}; "
+                "please try again once it has"
             )
         is_leased = addon.next_attempt_at is not None and addon.next_attempt_at > now
         # An attachment under way would bring the config of the plan that is being left.
@@ -101,7 +147,8 @@ def _lease(addon_id: UUID, now: datetime) -> Addon:
         addon.attempts = 1 if addon.next_attempt_at is None else addon.attempts + 1
         # Never longer: nobody can change or attach the add-on before it is over.
         addon.next_attempt_at = now + wait_after(1)
-        addon.save(update_fields=["attempts", "next_attempt_at"])
+        addon.pending_plan = plan
+        addon.save(update_fields=["attempts", "next_attempt_at", "pending_plan"])
         return addon
 
 
@@ -128,8 +175,10 @@ def _finish(addon: Addon, plan: Plan, done: Done, account: Account, now: datetim
             plan=plan,
             provision_message=done.message or addon.provision_message,
             resource_config=json.dumps(shared) if is_shared else "",
+            pending_plan=None,
             attempts=0,
             next_attempt_at=None,
+            deadline_at=None,
             last_error="",
             updated_at=now,
         )
@@ -179,10 +228,10 @@ def _keep_plan(addon: Addon, now: datetime, reply: Reply) -> None:
     """What the provider refused at the first attempt it has not done; of all else it must be told
     the plan again."""
     if isinstance(reply, Refused) and addon.attempts == 1:
-        _settle(addon, attempts=0, next_attempt_at=None)
+        _settle(addon, attempts=0, next_attempt_at=None, pending_plan=None)
     else:
         _note(addon, reply)
-        _settle(addon, next_attempt_at=now)
+        _settle(addon, next_attempt_at=now, pending_plan=None)
 
 
 def _note(addon: Addon, reply: Reply) -> None:

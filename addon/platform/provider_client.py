@@ -14,9 +14,10 @@ from ssl import SSLContext
 import httpx
 from django.conf import settings
 
-from addon.platform.call_deadlines import CallDeadline
+from addon.call_deadlines import CallDeadline
 from addon.platform.database_connections import release_connection
 from addon.platform.models import Addon, AddonService, Attachment
+from addon.platform.partner_tokens import Issued
 from addon.platform.regions import REGIONS
 from addon.platform.retries import CALL_TIMEOUT_S
 from billing.models import Plan
@@ -81,7 +82,8 @@ class _Answer:
     body: Mapping[str, object] | None = field(repr=False)
 
 
-def provision(addon: Addon, attachment: Attachment) -> Reply:
+def provision(addon: Addon, attachment: Attachment, grant: Issued | None = None) -> Reply:
+    """`grant` is what the provider may call back with."""
     service = addon.service
     body: dict[str, object] = {
         "uuid": str(addon.id),
@@ -89,7 +91,7 @@ def provision(addon: Addon, attachment: Attachment) -> Reply:
         "plan": addon.plan.slug,
         "region": REGIONS[addon.app.region].partner_name,
         "callback_url": f"{settings.PUBLIC_URL}/addons/{addon.id}",
-        "oauth_grant": None,
+        "oauth_grant": None if grant is None else grant.as_sent(),
         "options": addon.options,
     }
     if service.attachment_credentials:
@@ -108,8 +110,11 @@ def change_plan(addon: Addon, plan: Plan) -> Reply:
     return _read_config_reply(addon.service, answer, needs_config=False)
 
 
-def deprovision(addon: Addon) -> Done | Gone | Uncertain:
-    return _read_removal(_call(addon.service, "DELETE", f"/{addon.id}", None))
+def deprovision(addon: Addon) -> Done | Accepted | Gone | Uncertain:
+    answer = _call(addon.service, "DELETE", f"/{addon.id}", None)
+    if isinstance(answer, _Answer) and answer.status == 202:
+        return Accepted()
+    return _read_removal(answer)
 
 
 def attach(attachment: Attachment) -> Reply:
@@ -227,7 +232,7 @@ def _read_config_reply(
     provider_id = _provider_id(body)
     if answer.status in {422, 503} and message:
         return Refused(message=message, status=answer.status)
-    if answer.status == 202 and needs_id:
+    if answer.status == 202:
         return Accepted(message=message, provider_id=provider_id)
     if answer.status not in {200, 201}:
         return Uncertain(reason=f"the provider answered {answer.status}")
@@ -255,7 +260,7 @@ def _provider_id(body: Mapping[str, object]) -> str:
 
 
 def _config(service: AddonService, value: object) -> dict[str, str] | None:
-    if not isinstance(value, dict) or not all(map(_is_config_value, value.values())):
+    if not isinstance(value, dict) or not all(map(is_config_value, value.values())):
         return None
     undeclared = sorted(set(value) - set(service.config_vars))
     if undeclared:
@@ -263,7 +268,8 @@ def _config(service: AddonService, value: object) -> dict[str, str] | None:
     return {name: value[name] for name in service.config_vars if name in value}
 
 
-def _is_config_value(value: object) -> bool:
+def is_config_value(value: object) -> bool:
+    """Whether a provider may set it."""
     if not isinstance(value, str) or len(value) > CONFIG_VALUE_MAX_CHARACTERS:
         return False
     return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)

@@ -15,10 +15,11 @@ from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 
+from addon.inserts import insert_unless_there
 from addon.json_api import find_uuid
 from addon.lifecycle import Event, InvalidTransition, State
-from addon.platform import attachments, names, provider_client
-from addon.platform.addons import AddonNotFound
+from addon.platform import attachments, names, partner_tokens, provider_client
+from addon.platform.addons import AddonNotFound, resource_config
 from addon.platform.aliases import Wish, reserve
 from addon.platform.changes import Action, Change, Kind, announce
 from addon.platform.heroku_apps import lock_app
@@ -26,7 +27,7 @@ from addon.platform.models import Account, Addon, AddonService, App, Attachment,
 from addon.platform.notifications import notify
 from addon.platform.provider_client import Accepted, Done, Gone, Refused, Uncertain
 from addon.platform.regions import require_region
-from addon.platform.retries import ASYNC_PROVISION_WINDOW, PROVISION_WINDOW, wait_after
+from addon.platform.retries import ASYNC_WINDOW, PROVISION_WINDOW, wait_after
 from addon.platform.teams import billing_email
 from addon.platform.transitions import ConcurrentChange, move
 from billing.models import Plan
@@ -115,14 +116,12 @@ def _insert(order: Order, now: datetime) -> tuple[Addon, Attachment | None]:
     attachment when the same order came before."""
     with transaction.atomic():
         app = lock_app(order.app.id)
-        made = Addon.objects.filter(id=order.id).select_related("app", "service", "plan").first()
-        if made is not None and made.state != State.DEPROVISIONED:
-            return made, None
+        addon = _insert_addon(order, app, now)
+        if addon is None:
+            return _get_made(order), None
         require_region(app.region, order.service.name, order.service.regions)
         if not order.service.supports_multiple_installations:
-            _refuse_second(app, order.service)
-        # A uuid that was refused stays refused at the provider.
-        addon = _insert_addon(order, order.id if made is None else uuid4(), app, now)
+            _refuse_second(addon)
         _subscribe(addon, order, now)
         _announce(addon, "create", order.account, now)
         action = f"Adding {order.plan.name} to app {app.name}"
@@ -157,39 +156,49 @@ def _subscribe(addon: Addon, order: Order, now: datetime) -> None:
     )
 
 
-def _refuse_second(app: App, service: AddonService) -> None:
-    installed = app.addons.filter(service=service).exclude(state=State.DEPROVISIONED).first()
+def _refuse_second(addon: Addon) -> None:
+    others = addon.app.addons.filter(service=addon.service).exclude(id=addon.id)
+    installed = others.exclude(state=State.DEPROVISIONED).first()
     if installed is not None:
         raise AlreadyInstalled(
-            f"{app.name} has the {service.name} add-on {installed.name}; it can have only one"
+            f"{addon.app.name} has the {addon.service.name} add-on {installed.name}; it can have "
+            "only one"
         )
 
 
-def _insert_addon(order: Order, addon_id: UUID, app: App, now: datetime) -> Addon:
+def _insert_addon(order: Order, app: App, now: datetime) -> Addon | None:
+    """None when the same order came before, and its add-on is still there."""
+    addon = Addon(
+        id=order.id,
+        name=order.name or names.addon_name(order.service.name),
+        app=app,
+        service=order.service,
+        plan=order.plan,
+        state=State.PROVISIONING,
+        options=dict(order.options),
+        attempts=1,
+        next_attempt_at=now + wait_after(1),
+        deadline_at=now + PROVISION_WINDOW,
+        created_at=now,
+        updated_at=now,
+    )
     for _ in range(GENERATED_NAME_TRIES):
-        addon = Addon(
-            id=addon_id,
-            name=order.name or names.addon_name(order.service.name),
-            app=app,
-            service=order.service,
-            plan=order.plan,
-            state=State.PROVISIONING,
-            options=dict(order.options),
-            attempts=1,
-            next_attempt_at=now + wait_after(1),
-            deadline_at=now + PROVISION_WINDOW,
-            created_at=now,
-            updated_at=now,
-        )
-        try:
-            with transaction.atomic():
-                addon.save(force_insert=True)
-        except IntegrityError:
-            if order.name is not None:
-                break
-        else:
+        if insert_unless_there(addon):
             return addon
-    raise AddonNameTaken(f"Name {order.name or addon.name} is already taken")
+        made = Addon.objects.filter(id=addon.id).first()
+        if made is not None and made.state != State.DEPROVISIONED:
+            return None
+        if made is not None:
+            addon.id = uuid4()  # a uuid that was refused stays refused at the provider
+        elif order.name is not None:
+            break
+        else:
+            addon.name = names.addon_name(order.service.name)
+    raise AddonNameTaken(f"Name {addon.name} is already taken")
+
+
+def _get_made(order: Order) -> Addon:
+    return Addon.objects.select_related("app", "service", "plan").get(id=order.id)
 
 
 def drive_provisioning(
@@ -199,10 +208,11 @@ def drive_provisioning(
 
     Raises ProvisionRefused, and ConcurrentChange when the add-on was destroyed meanwhile.
     """
-    reply = provider_client.provision(addon, attachment)
+    grant = partner_tokens.issue_grant(addon, now)
+    reply = provider_client.provision(addon, attachment, grant)
     match reply:
         case Done():
-            _finish(addon, attachment, reply, account, now)
+            finish(addon, attachment, reply, account, now)
         case Accepted():
             _wait_for_provider(addon, reply)
         case Refused() if reply.is_final or addon.attempts == 1:
@@ -219,7 +229,7 @@ def drive_provisioning(
             assert_never(reply)
 
 
-def _finish(
+def finish(
     addon: Addon, attachment: Attachment, done: Done, account: Account, now: datetime
 ) -> None:
     is_shared = not addon.service.attachment_credentials
@@ -241,7 +251,7 @@ def _finish(
 
 def _wait_for_provider(addon: Addon, accepted: Accepted) -> None:
     """The provider will call back; it is not asked again before it had its 12 hours."""
-    deadline_at = addon.created_at + ASYNC_PROVISION_WINDOW
+    deadline_at = addon.created_at + ASYNC_WINDOW
     changes = {
         "provider_id": accepted.provider_id,
         "provision_message": accepted.message,
@@ -249,7 +259,12 @@ def _wait_for_provider(addon: Addon, accepted: Accepted) -> None:
         "deadline_at": deadline_at,
         "last_error": "",
     }
-    Addon.objects.filter(id=addon.id, state=State.PROVISIONING).update(**changes)
+    if Addon.objects.filter(id=addon.id, state=State.PROVISIONING).update(**changes) != 1:
+        # It called back already, before its answer was read; or the add-on was destroyed.
+        known = Addon.objects.filter(id=addon.id, provider_id="")
+        known.update(provider_id=accepted.provider_id)
+        addon.refresh_from_db()
+        return
     for name, value in changes.items():
         setattr(addon, name, value)
 
@@ -292,6 +307,7 @@ def abandon(addon: Addon, account: Account, now: datetime) -> None:
             now,
             attempts=0,
             next_attempt_at=lease,
+            deadline_at=None,
             failed_at=now,
             last_error=reason,
         )
@@ -329,7 +345,9 @@ def destroy(addon: Addon, account: Account, now: datetime, *, force: bool) -> Ad
             return locked
         if not force:
             _refuse_attached_elsewhere(locked)
-        is_idle = locked.state == State.PROVISIONED
+        was_provisioned = locked.state == State.PROVISIONED
+        # One that the provider makes in the background has no call under way.
+        is_idle = was_provisioned or locked.next_attempt_at == locked.deadline_at
         move(
             locked,
             Event.DESTROY_REQUESTED,
@@ -337,8 +355,9 @@ def destroy(addon: Addon, account: Account, now: datetime, *, force: bool) -> Ad
             attempts=1 if is_idle else 0,
             next_attempt_at=now + wait_after(1),
             deadline_at=None,
+            pending_plan=None,
         )
-        end_subscription(locked.id, now if is_idle else locked.created_at)
+        end_subscription(locked.id, now if was_provisioned else locked.created_at)
         attachments.withdraw_all(locked, account, now)
         _announce(locked, "destroy", account, now)
     # One that was provisioning may have a call under way; a removal that overtook it would leave
@@ -388,14 +407,79 @@ def drive_deprovisioning(addon: Addon, now: datetime) -> None:
     """Ask the provider once to remove an add-on that is `deprovisioning`; repeatable."""
     reply = provider_client.deprovision(addon)
     match reply:
+        case Accepted():
+            _wait_for_removal(addon, now)
         case Done() | Gone():
-            try:
-                with transaction.atomic():
-                    move(addon, Event.PROVIDER_REMOVED, now, next_attempt_at=None, last_error="")
-                    addon.attachments.all().delete()
-            except (ConcurrentChange, InvalidTransition):
-                addon.refresh_from_db(fields=["state"])  # somebody else was told the same
+            _finish_removal(addon, now)
         case Uncertain():
             _note(addon, reply.reason)
         case _:
             assert_never(reply)
+
+
+def _wait_for_removal(addon: Addon, now: datetime) -> None:
+    """The provider will call back, within 12 hours; then it is asked once more, and whatever it
+    answers but an error is the end."""
+    if addon.deadline_at is not None and addon.deadline_at <= now:
+        logger.warning("%s: its provider was to remove it in 12 hours, and said nothing", addon.id)
+        _finish_removal(addon, now)
+        return
+    deadline_at = addon.deadline_at or now + ASYNC_WINDOW
+    waiting = Addon.objects.filter(id=addon.id, state=State.DEPROVISIONING)
+    waiting.update(deadline_at=deadline_at, next_attempt_at=deadline_at, last_error="")
+    addon.refresh_from_db(fields=["state", "deadline_at", "next_attempt_at"])
+
+
+def _finish_removal(addon: Addon, now: datetime) -> None:
+    try:
+        with transaction.atomic():
+            move(addon, Event.PROVIDER_REMOVED, now, next_attempt_at=None, last_error="")
+            addon.attachments.all().delete()
+    except (ConcurrentChange, InvalidTransition):
+        addon.refresh_from_db(fields=["state"])  # somebody else was told the same
+
+
+def confirm_provisioned(addon: Addon, now: datetime) -> None:
+    """The provider has made an add-on that is `provisioning`; within a transaction that has its
+    lock. Its config is what the provider has set until now."""
+    attachment = addon.attachments.select_related("app", "addon__service").get(
+        state=AttachmentState.ATTACHING
+    )
+    done = Done(
+        config=resource_config(addon),
+        message=addon.provision_message,
+        provider_id=addon.provider_id,
+    )
+    finish(addon, attachment, done, addon.app.owner, now)
+
+
+def confirm_removed(addon: Addon, now: datetime) -> None:
+    """The provider has ended an add-on, or could not make it; within a transaction that has its
+    lock. What was not destroyed by its owner is told to its owner."""
+    before, owner = addon.state, addon.app.owner
+    was_made = before == State.PROVISIONED
+    failed = {} if before == State.DEPROVISIONING or was_made else {"failed_at": now}
+    move(
+        addon,
+        Event.PROVIDER_REMOVED,
+        now,
+        next_attempt_at=None,
+        deadline_at=None,
+        pending_plan=None,
+        last_error="",
+        **failed,
+    )
+    if before != State.DEPROVISIONING:
+        end_subscription(addon.id, now if was_made else addon.created_at)
+        attachments.withdraw_all(addon, owner, now)
+        _announce(addon, "destroy", owner, now)
+        if was_made:
+            _notify_removed(addon, now)
+        else:
+            _notify_failed(addon, "Its provider could not provision it", now)
+    addon.attachments.all().delete()
+
+
+def _notify_removed(addon: Addon, now: datetime) -> None:
+    body = f"The provider of {addon.plan.name} has ended {addon.name} of {addon.app.name}."
+    notify(addon.app.owner, addon.app, f"{addon.name} was removed", body, now)

@@ -81,9 +81,9 @@ def _read_snapshot(release: Release) -> dict[str, dict[str, str]]:
 
 
 def _plan_names(app: App) -> list[str]:
-    live = Addon.objects.filter(app=app, state=State.PROVISIONED).select_related("plan")
-    named = live.only("plan__service_name", "plan__slug")
-    return sorted(addon.plan.name for addon in named)
+    live = Addon.objects.filter(app=app, state=State.PROVISIONED)
+    plans = live.values_list("plan__service_name", "plan__slug")
+    return sorted(f"{service_name}:{slug}" for service_name, slug in plans)
 
 
 def get_release(app: App, identity: str) -> Release:

@@ -11,9 +11,9 @@ CALL_TIMEOUT_S = 25.0
 FIRST_WAIT = timedelta(seconds=30)
 LONGEST_WAIT = timedelta(hours=1)
 
-# How long a provision may take: one that gives no clear answer, and one that was answered 202.
+# How long a provision may take that gives no clear answer, and whatever was answered 202.
 PROVISION_WINDOW = timedelta(hours=24)
-ASYNC_PROVISION_WINDOW = timedelta(hours=12)
+ASYNC_WINDOW = timedelta(hours=12)
 
 
 def wait_after(attempts: int) -> timedelta:

@@ -1,8 +1,9 @@
 """Events: what changed on an app that has webhooks, written in the transaction of the change."""
 
+import json
 import uuid
 
-from psycopg.types.json import Jsonb
+from django.db import connection
 
 from addon.json_api import iso
 from addon.platform.changes import Change
@@ -14,7 +15,6 @@ from addon.platform.models import (
     Collaborator,
     DeliveryStatus,
     Release,
-    Webhook,
     WebhookDelivery,
     WebhookEvent,
 )
@@ -34,25 +34,30 @@ def record_change(change: Change, **_: object) -> None:
     event = _create_event(change)
     WebhookDelivery.objects.bulk_create(
         WebhookDelivery(
-            webhook=webhook,
+            webhook_id=webhook_id,
             event=event,
             status=DeliveryStatus.PENDING,
             created_at=change.at,
             updated_at=change.at,
         )
-        for webhook in webhooks
+        for webhook_id in webhooks
     )
-    due_soon([webhook.id for webhook in webhooks], change.at)
+    due_soon(webhooks, change.at)
 
 
-def _including(change: Change) -> list[Webhook]:
-    """Until the transaction ends none of them is removed. A stronger lock, and so to say that they
-    are due, would wait for others' transactions, and they perhaps for this one."""
+def _including(change: Change) -> list[uuid.UUID]:
+    """Which webhooks are told, by id.
+
+    Until the transaction ends none of them is removed. A stronger lock, and so to say that they are
+    due, would wait for others' transactions, and they perhaps for this one.
+    """
     query = """
-        SELECT id FROM platform_webhook WHERE app_id = %s AND include @> %s
+        SELECT id FROM platform_webhook WHERE app_id = %s AND include @> %s::jsonb
         ORDER BY id FOR KEY SHARE
     """
-    return list(Webhook.objects.raw(query, [change.app.id, Jsonb([change.kind])]))
+    with connection.cursor() as cursor:
+        cursor.execute(query, [change.app.id, json.dumps([change.kind])])
+        return [webhook_id for (webhook_id,) in cursor.fetchall()]
 
 
 def _create_event(change: Change) -> WebhookEvent:

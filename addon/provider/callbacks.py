@@ -16,6 +16,8 @@ from addon.provider.grants import may_call
 from addon.provider.models import Attachment, Callback, CallbackKind, Resource
 
 RETRIED_FOR = timedelta(hours=24)
+# The platform may have to read an answer of ours before it can be called back.
+WAKE_AFTER_S = 1.0
 WAKE_EXPIRES_S = 15.0  # the reconciler's next round comes by then
 
 
@@ -69,9 +71,15 @@ def make_due(resource: Resource, now: datetime) -> None:
 
 
 def wake(resource: Resource) -> None:
+    """Have the task sent once the transaction holds, for a resource that is due."""
+
     def send() -> None:
         current_app.send_task(
-            "addon.provider.drive", [str(resource.id)], expires=WAKE_EXPIRES_S, retry=False
+            "addon.provider.drive",
+            [str(resource.id)],
+            countdown=WAKE_AFTER_S,
+            expires=WAKE_EXPIRES_S,
+            retry=False,
         )
 
     transaction.on_commit(send, robust=True)

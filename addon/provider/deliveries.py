@@ -123,13 +123,19 @@ def _deliver(callback: Callback, resource: Resource, clock: Clock) -> None:
     except (AttachmentGone, ResourceGone):
         callbacks.end(callback, "overtaken", clock())
         return
+    except PlatformGone as gone:
+        if gone.status == 410 or callback.attachment is None or resource.pending:
+            raise
+        callbacks.end(callback, "gone", clock())  # the attachment is, and not the add-on
+        return
     except AccessRefused:
         grants.forget_access(resource.id)
         raise
     with transaction.atomic():
-        callbacks.end(callback, "delivered", clock())
+        # The resource first, as whoever deprovisions it does: the other way round is a deadlock.
         if callback.kind == CallbackKind.PROVISION:
             provisioning.confirm(resource.id)
+        callbacks.end(callback, "delivered", clock())
 
 
 def _send(callback: Callback, resource: Resource, token: str) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.db.models import F, Q
 
+from addon.inserts import insert_unless_there
 from addon.provider import platform_client
 from addon.provider.models import Grant, Resource
 from addon.provider.platform_client import (
@@ -48,20 +49,21 @@ class OAuthGrant:
     expires_at: datetime | None = None
 
 
+def is_usable(grant: OAuthGrant | None, callback_url: str) -> bool:
+    """Whether the platform can be called back with it: it is one of those that are listed."""
+    return grant is not None and find_platform(callback_url) is not None
+
+
 def keep(resource: Resource, grant: OAuthGrant | None, now: datetime) -> None:
     """Remember a grant, within the transaction of the request that brought it. One of a repeat
     takes the place of one that was not exchanged yet."""
-    if grant is None or find_platform(resource.callback_url) is None:
+    if grant is None or not is_usable(grant, resource.callback_url):
         return
-    code = {
-        "code": grant.code,
-        "code_expires_at": min(grant.expires_at or now + CODE_LASTS, now + CODE_LASTS),
-    }
-    _, created = Grant.objects.get_or_create(
-        resource=resource, defaults={**code, "created_at": now}
-    )
-    if not created:
-        Grant.objects.filter(resource=resource, access_expires_at=None).update(**code)
+    expires_at = min(grant.expires_at or now + CODE_LASTS, now + CODE_LASTS)
+    row = Grant(resource=resource, code=grant.code, code_expires_at=expires_at, created_at=now)
+    if not insert_unless_there(row):
+        unused = Grant.objects.filter(resource=resource, access_expires_at=None)
+        unused.update(code=grant.code, code_expires_at=expires_at)
 
 
 def may_call(resource: Resource) -> bool:

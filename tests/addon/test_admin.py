@@ -5,14 +5,16 @@ from uuid import uuid4
 
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django.live_server_helper import LiveServer
 
-from addon.platform import provisioning
+from addon.platform import partner_tokens, provisioning
 from addon.platform.accounts import create_account
 from addon.platform.addon_services import order_plan, register
 from addon.platform.aliases import Wish
@@ -23,7 +25,9 @@ from addon.platform.models import Collaborator
 from addon.platform.notifications import notify
 from addon.platform.teams import create_team
 from addon.platform.webhooks import NewWebhook, create_webhook
+from addon.provider import callbacks
 from addon.provider.manifest import own_manifest
+from addon.provider.models import Attachment, Grant
 from billing.models import CreditUse, InvoiceLine
 from billing.plans import sync_plans
 
@@ -61,9 +65,16 @@ def secrets(live_server: LiveServer) -> list[str]:
     notify(account, app, "Key rotated", "A key was rotated.", timezone.now())
     account.password = "pbkdf2_sha256$hash-of-a-password"
     account.save()
+    grant = Grant.objects.get()
+    tokens = partner_tokens.exchange(grant.code, settings.OAUTH_CLIENT_SECRET, timezone.now())
+    grant.access_token, grant.refresh_token = tokens.access_token, tokens.refresh_token
+    grant.save()
+    with transaction.atomic():
+        callbacks.queue_config(Attachment.objects.get(), timezone.now())
     told = ["secret-of-a-webhook", "Bearer of-a-webhook", "hash-of-a-password"]
     assert service.oauth_client_secret
     told += [service.oauth_client_secret, manifest.password]
+    told += [grant.code, tokens.access_token, tokens.refresh_token]
     return [token, config_of(app)["EMBEDDING_KEY"], *told]
 
 

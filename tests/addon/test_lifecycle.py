@@ -41,6 +41,6 @@ def test_a_live_addon_can_be_destroyed(state: State) -> None:
 
 
 def test_a_provisioned_addon_is_never_given_up_by_itself() -> None:
-    for event in (Event.PROVIDER_REFUSED, Event.ABANDONED, Event.PROVIDER_REMOVED):
+    for event in (Event.PROVIDER_REFUSED, Event.ABANDONED):
         with pytest.raises(InvalidTransition):
             next_state(State.PROVISIONED, event)

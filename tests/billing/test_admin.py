@@ -43,7 +43,7 @@ def rows(new_usage: NewUsage) -> dict[str, Model]:
     plan = sync_plans()[0]
     price = Price.objects.get(plan=plan)
     usage = new_usage(price_id=price.id, text_tokens=10**8, cost_picounits=10**12)
-    subscription = subscribe(
+    subscribe(
         resource_id=usage.resource_id,
         customer_id=usage.customer_id,
         email="a@example.com",
@@ -52,6 +52,7 @@ def rows(new_usage: NewUsage) -> dict[str, Model]:
         plan=plan,
         now=OCTOBER.start_at,
     )
+    subscription = Subscription.objects.get()
     record_many([usage], stored_at=OCTOBER.start_at)
     invoice = close(usage.customer_id, OCTOBER, OCTOBER.end_at + SETTLE_GAP)
     return {

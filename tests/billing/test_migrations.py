@@ -1,6 +1,5 @@
 """What was stored before a migration is there after it, whole."""
 
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 
@@ -22,11 +21,13 @@ INSERT_USAGE = """
         'heroku-inference:standard', 'all-minilm-l6-v2', 1, 17, %s, %s)
 """
 INSERT_BUDGETS = """
-    INSERT INTO billing_customer VALUES (%(customer)s, '', '', '', now());
+    WITH customer AS (
+        INSERT INTO billing_customer VALUES (gen_random_uuid(), '', '', '', now()) RETURNING id
+    )
     INSERT INTO billing_budget (id, customer_id, scope, scope_id, limit_microunits, is_hard,
         thresholds, email, webhook_url, webhook_secret, created_at, updated_at)
-    SELECT gen_random_uuid(), %(customer)s, 'app', secret, 1, false, '[]', '', '', secret, now(),
-        now() FROM unnest(ARRAY['whsec_plain', '']) AS secret
+    SELECT gen_random_uuid(), customer.id, 'app', secret, 1, false, '[]', '', '', secret, now(),
+        now() FROM customer, unnest(ARRAY['whsec_plain', '']) AS secret
 """
 Migrate = Callable[[str | None], None]
 
@@ -70,7 +71,7 @@ def test_rows_of_before_are_kept_with_sums_in_partitions(migrate: Migrate) -> No
 def test_secrets_of_webhooks_of_before_are_encrypted(migrate: Migrate) -> None:
     migrate("0007_outbox_entry_may_be_set_aside")
     with connection.cursor() as cursor:
-        cursor.execute(INSERT_BUDGETS, {"customer": uuid.uuid4()})
+        cursor.execute(INSERT_BUDGETS)
     migrate(None)
     assert {budget.webhook_secret for budget in Budget.objects.all()} == {"whsec_plain", ""}
     with connection.cursor() as cursor:

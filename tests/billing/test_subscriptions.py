@@ -32,7 +32,7 @@ def plans() -> dict[str, Plan]:
 
 
 def start(plan: Plan, now: datetime = NOW, customer_id: uuid.UUID = CUSTOMER) -> Subscription:
-    return subscribe(
+    subscribe(
         resource_id=RESOURCE,
         customer_id=customer_id,
         email="a@example.com",
@@ -41,6 +41,7 @@ def start(plan: Plan, now: datetime = NOW, customer_id: uuid.UUID = CUSTOMER) ->
         plan=plan,
         now=now,
     )
+    return Subscription.objects.get(resource_id=RESOURCE, end_at=None)
 
 
 def test_a_resource_has_a_payer_while_it_is_subscribed(plans: dict[str, Plan]) -> None:

@@ -12,46 +12,65 @@ from addon.platform import (
     bodies,
     credential_rotation,
     heroku_apps,
+    partner_access,
+    partner_actions,
+    partner_bodies,
     plan_changes,
     provisioning,
     ranges,
 )
 from addon.platform.access import Permission
-from addon.platform.authentication import account_of
+from addon.platform.authentication import account_of, partner_of
 from addon.platform.models import Addon
 from addon.platform.scopes import Area
 from addon.platform.serializers import (
-    Answer,
     addon_json,
     addons_json,
 )
-from addon.platform.views.base import PlatformView, app_of, creation_id
+from addon.platform.views.base import PlatformView, addon_of, app_of, creation_id, viewer_of
+from addon.platform.views.partner import config_rows, partner_for
+
+READ = frozenset({"GET", "HEAD"})
 
 
 class AddonsView(PlatformView):
+    partner_methods = READ
+
     def get(self, request: Request) -> Response:
+        partner = partner_of(request)
+        if partner is not None:
+            return list_of_addons(request, partner_access.list_addons(partner))
         return list_of_addons(request, addons.list_addons(account_of(request)))
 
 
 class AddonView(PlatformView):
+    partner_methods = READ
+
     def get(self, request: Request, addon: str) -> Response:
-        account = account_of(request)
-        found = addons.get_addon(account, addon)
-        return Response(addon_json(found, account, timezone.now()))
+        found = addon_of(request, addon)
+        return Response(addon_json(found, viewer_of(request), timezone.now()))
 
 
 class AddonConfigView(PlatformView):
     """What the add-on has for the app that owns it, by the names of the manifest."""
 
     area = Area.CONFIG_VARS
+    partner_methods = READ | {"PATCH"}
 
     def get(self, request: Request, addon: str) -> Response:
-        account = account_of(request)
-        found = addons.get_addon(account, addon)
-        heroku_apps.get_app(account, str(found.app_id), Permission.DEPLOY)
-        config = addons.config_of(found)
-        rows: list[Answer] = [{"name": name, "value": value} for name, value in config.items()]
-        return ranges.answer_short(request, rows, sortable=("name",))
+        found = addon_of(request, addon)
+        if partner_of(request) is None:
+            heroku_apps.get_app(account_of(request), str(found.app_id), Permission.DEPLOY)
+        return ranges.answer_short(
+            request, config_rows(addons.config_of(found)), sortable=("name",)
+        )
+
+    def patch(self, request: Request, addon: str) -> Response:
+        partner = partner_for(request, addon)
+        changes = partner_bodies.read_config(request.data)
+        return Response(
+            config_rows(partner_actions.update_config(partner, changes, timezone.now()))
+        )
 
 
 class AddonNamespaceConfigView(PlatformView):
@@ -79,8 +98,13 @@ class RotateCredentialsView(PlatformView):
 
 
 class AppAddonsView(PlatformView):
+    partner_methods = READ
+
     def get(self, request: Request, app: str) -> Response:
-        return list_of_addons(request, addons.list_app_addons(app_of(request, app)))
+        found, partner = app_of(request, app), partner_of(request)
+        if partner is not None:
+            return list_of_addons(request, partner_access.list_addons(partner))
+        return list_of_addons(request, addons.list_app_addons(found))
 
     def post(self, request: Request, app: str) -> Response:
         found, account = app_of(request, app, Permission.OPERATE), account_of(request)
@@ -137,7 +161,7 @@ class ResolveAddonsView(PlatformView):
 
 
 def list_of_addons(request: Request, rows: QuerySet[Addon]) -> Response:
-    account, now = account_of(request), timezone.now()
+    account, now = viewer_of(request), timezone.now()
     return ranges.answer(
         request,
         rows,

@@ -10,17 +10,25 @@ from addon.platform import (
     bodies,
     errors,
     heroku_apps,
+    partner_access,
     ranges,
 )
 from addon.platform.access import Permission
-from addon.platform.authentication import account_of
+from addon.platform.authentication import account_of, partner_of
 from addon.platform.models import App
 from addon.platform.serializers import app_json
 from addon.platform.views.base import PlatformView, app_of, creation_id
 
+READ = frozenset({"GET", "HEAD"})
+
 
 class AppsView(PlatformView):
+    partner_methods = READ
+
     def get(self, request: Request) -> Response:
+        partner = partner_of(request)
+        if partner is not None:
+            return list_of_apps(request, partner_access.list_apps(partner))
         return list_of_apps(request, heroku_apps.list_apps(account_of(request)))
 
     def post(self, request: Request) -> Response:
@@ -37,6 +45,8 @@ class OwnAppsView(PlatformView):
 
 
 class AppView(PlatformView):
+    partner_methods = READ
+
     def get(self, request: Request, app: str) -> Response:
         return Response(app_json(app_of(request, app)))
 

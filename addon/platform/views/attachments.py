@@ -13,20 +13,27 @@ from addon.platform import (
     attachments,
     bodies,
     heroku_apps,
+    partner_access,
     ranges,
 )
-from addon.platform.authentication import account_of
+from addon.platform.attachments import AttachmentNotFound
+from addon.platform.authentication import account_of, partner_of
 from addon.platform.models import Attachment
 from addon.platform.scopes import Area
 from addon.platform.serializers import Answer, attachments_json
-from addon.platform.views.base import PlatformView, app_of, creation_id
+from addon.platform.views.base import PlatformView, addon_of, app_of, creation_id, viewer_of
 
 INCLUSIONS = ("addon:plan", "config_vars")
 
 
+READ = frozenset({"GET", "HEAD"})
+
+
 class AttachmentsView(PlatformView):
+    partner_methods = READ
+
     def get(self, request: Request) -> Response:
-        return _list(request, attachment_lists.list_attachments(account_of(request)))
+        return _list(request, attachment_lists.list_attachments(viewer_of(request)))
 
     def post(self, request: Request) -> Response:
         account = account_of(request)
@@ -38,8 +45,13 @@ class AttachmentsView(PlatformView):
 
 
 class AttachmentView(PlatformView):
+    partner_methods = READ
+
     def get(self, request: Request, attachment: str) -> Response:
-        found = attachment_lists.get_attachment(account_of(request), attachment)
+        found = attachment_lists.get_attachment(viewer_of(request), attachment)
+        partner = partner_of(request)
+        if partner is not None and found.addon_id != partner.addon.id:
+            raise AttachmentNotFound
         return Response(_answer(request, found))
 
     def delete(self, request: Request, attachment: str) -> Response:
@@ -50,20 +62,27 @@ class AttachmentView(PlatformView):
 
 
 class AddonAttachmentsView(PlatformView):
+    partner_methods = READ
+
     def get(self, request: Request, addon: str) -> Response:
-        account = account_of(request)
-        found = addons.get_addon(account, addon)
+        found, account = addon_of(request, addon), viewer_of(request)
         return _list(request, attachment_lists.list_addon_attachments(account, found))
 
 
 class AppAttachmentsView(PlatformView):
+    partner_methods = READ
+
     def get(self, request: Request, app: str) -> Response:
         return _list(request, attachment_lists.list_app_attachments(app_of(request, app)))
 
 
 class AppAttachmentView(PlatformView):
+    partner_methods = READ
+
     def get(self, request: Request, app: str, attachment: str) -> Response:
-        found = attachment_lists.get_app_attachment(app_of(request, app), attachment)
+        here = attachment_lists.list_app_attachments(app_of(request, app))
+        own = partner_access.only_own(partner_of(request), here)
+        found = attachment_lists.get_of(own, attachment)
         return Response(_answer(request, found))
 
 
@@ -80,7 +99,7 @@ class ResolveAttachmentsView(PlatformView):
 def _list(request: Request, rows: QuerySet[Attachment]) -> Response:
     return ranges.answer(
         request,
-        rows,
+        partner_access.only_own(partner_of(request), rows),
         sortable={"id": "id", "name": "name", "created_at": "created_at"},
         default="created_at",
         to_json=lambda page: _answers(request, page),
@@ -91,7 +110,7 @@ def _answers(request: Request, attachments: Iterable[Attachment]) -> list[Answer
     """With what `Accept-Inclusion` asks for; other words in it are ignored."""
     asked = {word.strip() for word in request.headers.get("Accept-Inclusion", "").split(",")}
     include = [name for name in INCLUSIONS if name in asked]
-    return attachments_json(attachments, account_of(request), include)
+    return attachments_json(attachments, viewer_of(request), include)
 
 
 def _answer(request: Request, attachment: Attachment) -> Answer:

@@ -13,16 +13,26 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from addon.json_api import StrictJsonParser
-from addon.platform import creation_ids, errors, heroku_apps, preconditions, rate_limits
+from addon.platform import (
+    addons,
+    creation_ids,
+    errors,
+    heroku_apps,
+    partner_access,
+    preconditions,
+    rate_limits,
+)
 from addon.platform.access import Permission
 from addon.platform.authentication import (
     TokenAuthentication,
     account_of,
     authorization_of,
     client_address,
+    partner_of,
 )
-from addon.platform.models import App
+from addon.platform.models import Account, Addon, AddonService, App, Authorization
 from addon.platform.negotiation import Version3
+from addon.platform.partner_tokens import Partner
 from addon.platform.preconditions import PreconditionFailed
 from addon.platform.request_ids import HEADER as REQUEST_ID
 from addon.platform.schema.openapi import LinkSchema
@@ -37,6 +47,7 @@ class PlatformView(APIView):
     area = Area.RESOURCES  # what a token's scopes must allow
     cost = 1  # in requests, of those that an account has
     schema = LinkSchema()
+    partner_methods: frozenset[str] = frozenset()  # what a provider's token for an add-on may do
     remaining: int | None = None  # requests that the account has left, once that is known
     authentication_classes: Sequence[type[BaseAuthentication]] = [TokenAuthentication]
     content_negotiation_class: type[BaseContentNegotiation] = Version3
@@ -58,11 +69,13 @@ class PlatformView(APIView):
                 rate_limits.count_wrong_token(client_address(request))
             raise
         if request.auth is not None:
-            self.remaining = rate_limits.spend_request(account_of(request).id, self.cost)
+            self.remaining = rate_limits.spend_request(_payer_id(request), self.cost)
 
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
-        if request.auth is not None:  # else the view is for everybody
+        if isinstance(request.auth, Partner):
+            partner_access.require_allowed(request.auth, request.method or "", self.partner_methods)
+        elif isinstance(request.auth, Authorization):  # else the view is not for accounts
             require_scope(authorization_of(request).scope, self.area, request.method or "")
 
     def finalize_response(
@@ -91,6 +104,31 @@ class PlatformView(APIView):
         return answer
 
 
+def _payer_id(request: Request) -> uuid.UUID:
+    """Whose requests are counted: an account's, or those of a provider about one add-on."""
+    match request.auth:
+        case Partner(addon=addon):
+            return addon.id
+        case AddonService(id=service_id):
+            return service_id
+        case _:
+            return account_of(request).id
+
+
+def viewer_of(request: Request) -> Account:
+    """By whose eyes an answer is made: a provider sees of its add-on what the owner does."""
+    partner = partner_of(request)
+    return account_of(request) if partner is None else partner.addon.app.owner
+
+
+def addon_of(request: Request, identity: str) -> Addon:
+    """The add-on that the path names. Raises AddonNotFound, AppNotFound, MultipleMatches."""
+    partner = partner_of(request)
+    if partner is not None:
+        return partner_access.get_addon(partner, identity)
+    return addons.get_addon(account_of(request), identity)
+
+
 def _render(answer: HttpResponse) -> None:
     if isinstance(answer, SimpleTemplateResponse):
         answer.render()
@@ -98,6 +136,9 @@ def _render(answer: HttpResponse) -> None:
 
 def app_of(request: Request, identity: str, permission: Permission = Permission.VIEW) -> App:
     """The app that the path names. Raises AppNotFound, Forbidden."""
+    partner = partner_of(request)
+    if partner is not None:  # whom only reading views let in
+        return partner_access.get_app(partner, identity)
     return heroku_apps.get_app(account_of(request), identity, permission)
 
 

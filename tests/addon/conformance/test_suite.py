@@ -71,6 +71,15 @@ FOUND_BY = {
     Fault.LOGS_IN_TO_NOTHING: "sso.deprovisioned",
     Fault.CRASHES_ON_TIME: "sso.no-number",
 }
+# The suite waits in vain for what these withhold: not for long.
+WITHHOLDING = {
+    Fault.GIVES_UP,
+    Fault.NEVER_EXCHANGES,
+    Fault.NEVER_FINISHES,
+    Fault.NO_CLIENT_SECRET,
+    Fault.UNDECLARED_CALLBACK,
+}
+IMPATIENT = ("--callbacks-within", "1")
 # Two providers with several faults each, which do not hide each other.
 CARELESS = (
     Fault.IGNORES_USER,
@@ -115,9 +124,9 @@ class Suite:
     def run(self, manifest: Mapping[str, Any], *more: str) -> int:
         path = self.folder / "addon-manifest.json"
         path.write_text(json.dumps(manifest))
-        quick = ("--timeout", "2", "--callbacks-within", "1", "--listen", "127.0.0.1:0")
-        secret = ("--client-secret", CLIENT_SECRET)
-        status = main([str(path), "--json", *quick, *secret, *more])
+        here = ("--listen", "127.0.0.1:0", "--client-secret", CLIENT_SECRET)
+        patient = ("--timeout", "10", "--callbacks-within", "10")
+        status = main([str(path), "--json", *here, *patient, *more])
         out = self.capsys.readouterr().out
         self.document = json.loads(out) if out.startswith("{") else {}
         return status
@@ -141,7 +150,8 @@ def test_a_correct_provider_passes_every_check_and_is_left_as_it_was(suite: Suit
         assert suite.run(provider.manifest()) == 0
         assert provider.live() == []
         assert len(provider.rows) > 20
-    assert suite.found("failed", "warned") == {}
+    # How fast it is depends on what else the machine does.
+    assert {*suite.found("failed", "warned")} <= {"answers.fast"}
     skipped = {"attachments.config", "attachments.detach", "attachments.unknown"}
     skipped |= {"manifest.https", "provision.log-drain-url"}
     assert set(suite.found("skipped")) == skipped
@@ -154,10 +164,11 @@ def test_every_planted_fault_is_found(fault: Fault, suite: Suite) -> None:
     groups = [check.partition(".")[0]]
     if groups == ["answers"]:
         groups += ["repeats", "plan-change"]
-    timeout = ["--timeout", "0.3"] if fault == Fault.HANGS else []
+    waits = ["--timeout", "0.3"] if fault == Fault.HANGS else []
+    waits += IMPATIENT if fault in WITHHOLDING else []
     with running([fault]) as provider:
         only = [argument for group in groups for argument in ("--only", group)]
-        assert suite.run(provider.manifest(), *only, *timeout) == 1
+        assert suite.run(provider.manifest(), *only, *waits) == 1
     assert check in suite.found()
     assert suite.found()[check]
 
@@ -173,7 +184,7 @@ def test_an_add_on_of_eu_alone_is_a_warning(suite: Suite) -> None:
 def test_a_callback_that_is_not_repeated_is_a_warning(suite: Suite) -> None:
     """The contract gives it a day, and the suite does not wait that long."""
     with running([Fault.GIVES_UP]) as provider:
-        assert suite.run(provider.manifest(), "--only", "async") == 0
+        assert suite.run(provider.manifest(), "--only", "async", *IMPATIENT) == 0
     assert set(suite.found("warned")) == {"async.retry"}
 
 
@@ -213,6 +224,15 @@ def test_a_provider_that_is_not_there_fails_once_and_the_rest_is_skipped(suite: 
     assert set(suite.found()) == {"provision.status", "cleanup.nothing-left"}
     assert "ConnectError" in suite.found()["provision.status"]
     assert "nothing could be provisioned" in suite.found("skipped")["repeats.same"]
+
+
+def test_a_provider_that_hangs_is_not_waited_for_at_every_check(suite: Suite) -> None:
+    with running([Fault.HANGS]) as provider:
+        only = ("--only", "provision", "--only", "plan-change", "--only", "answers")
+        assert suite.run(provider.manifest(), *only, "--timeout", "0.2") == 1
+    assert "not within 0.2 s" in suite.found()["plan-change.status"]
+    assert "3 requests in a row" in suite.found("skipped")["plan-change.no-plan"]
+    assert "answers.in-time" in suite.found()
 
 
 def test_what_cannot_be_removed_is_named(suite: Suite) -> None:

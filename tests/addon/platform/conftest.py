@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -90,19 +89,7 @@ def provider(live_server: LiveServer) -> AddonService:
 
 @pytest.fixture
 def bad_provider(transactional_db: None) -> Iterator[BadProvider]:
-    from billing.models import Plan, Price
-    from tests.addon.platform.bad_provider import running_bad_provider
-    from tests.addon.platform.helpers import fast_db_answer, register_bad
+    from tests.addon.platform.helpers import selling_bad_provider
 
-    with running_bad_provider() as provider:
-        register_bad(provider)
-        plan = Plan.objects.create(
-            service_name="fast-db", slug="tiny", human_name="Tiny", is_default=True,
-            requests_per_minute=1, tokens_per_minute=1,
-        )  # fmt: skip
-        since = datetime(2026, 1, 1, tzinfo=UTC)
-        Price.objects.create(plan=plan, version=1, active_from=since, monthly_microunits=5_000_000)
-        provider.will("POST", 201, fast_db_answer("up"))
-        provider.will("PUT", 200, {"config": {"FAST_DB_URL": "db://second"}})
-        provider.will("DELETE", 204)
+    with selling_bad_provider() as provider:
         yield provider

@@ -1,7 +1,10 @@
 """What tests of the Platform API have in common, besides the fixtures."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -9,11 +12,13 @@ from django.test import Client
 from django.utils import timezone
 
 from addon.manifest import parse_manifest
+from addon.platform import partner_tokens
 from addon.platform.addon_services import register
 from addon.platform.authorizations import create_authorization
 from addon.platform.heroku_apps import NewApp, create_app
 from addon.platform.models import Account, Addon, AddonService, App
-from tests.addon.platform.bad_provider import BadProvider
+from billing.models import Plan, Price
+from tests.addon.platform.bad_provider import BadProvider, running_bad_provider
 
 ACCEPT = "application/vnd.heroku+json; version=3.sdk"
 
@@ -107,5 +112,34 @@ def register_bad(
     return register(parse_manifest(manifest))
 
 
+@contextmanager
+def selling_bad_provider() -> Iterator[BadProvider]:
+    """One that runs, does everything right until told otherwise, and is in the catalogue."""
+    with running_bad_provider() as provider:
+        register_bad(provider)
+        plan = Plan.objects.create(
+            service_name="fast-db", slug="tiny", human_name="Tiny", is_default=True,
+            requests_per_minute=1, tokens_per_minute=1,
+        )  # fmt: skip
+        since = datetime(2026, 1, 1, tzinfo=UTC)
+        Price.objects.create(plan=plan, version=1, active_from=since, monthly_microunits=5_000_000)
+        provider.will("POST", 201, fast_db_answer("up"))
+        provider.will("PUT", 200, {"config": {"FAST_DB_URL": "db://second"}})
+        provider.will("DELETE", 204)
+        yield provider
+
+
 def only_addon() -> Addon:
     return Addon.objects.select_related("app", "service", "plan").get()
+
+
+def partner_api(bad_provider: BadProvider) -> Api:
+    """The Platform API as fast-db calls it about the add-on that it was asked for last."""
+    grants = [call.body["oauth_grant"] for call in bad_provider.calls if call.method == "POST"]
+    secret = AddonService.objects.get(name="fast-db").oauth_client_secret
+    tokens = partner_tokens.exchange(grants[-1]["code"], secret, timezone.now())
+    return Api(token=tokens.access_token)
+
+
+def config_body(**values: str | None) -> dict[str, object]:
+    return {"config": [{"name": name, "value": value} for name, value in values.items()]}

@@ -80,7 +80,7 @@ class TestWithOurOwnProvider:
 
 @pytest.mark.usefixtures("shop")
 class TestWithAnotherProvider:
-    @pytest.mark.parametrize("status", [200, 202, 204, 404, 410])
+    @pytest.mark.parametrize("status", [200, 201, 204, 404, 410])
     def test_these_answers_mean_that_it_is_gone(
         self, api: Api, bad_provider: BadProvider, status: int
     ) -> None:

@@ -207,7 +207,6 @@ class TestWithAProviderThatMisbehaves:
         ("status", "body"),
         [
             (500, b""),
-            (202, {"message": "later"}),
             (404, {"message": "no such resource"}),
             (410, b""),
             (422, b"no message"),

@@ -15,6 +15,7 @@ from addon.lifecycle import State
 from addon.platform import provider_client
 from addon.platform.models import Addon, AddonService, Attachment
 from addon.platform.reconciliation import reconcile
+from addon.platform.retries import CALL_TIMEOUT_S
 from billing.models import Plan, Price
 from tests.addon.platform.bad_provider import BadProvider, Call, running_bad_provider
 from tests.addon.platform.helpers import Api, fast_db_answer
@@ -28,13 +29,17 @@ UNREACHABLE = "http://127.0.0.1:1/heroku/resources"
 class Failing:
     """The provider `fast-db`, which fails in one of the ways until it works."""
 
-    def __init__(self, provider: BadProvider, elsewhere: BadProvider) -> None:
+    def __init__(
+        self, provider: BadProvider, elsewhere: BadProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.monkeypatch = monkeypatch
         self.provider = provider
         self.elsewhere = elsewhere
         self.url = f"{provider.url}/heroku/resources"
 
     def fails(self, way: str) -> None:
         provider = self.provider
+        self.monkeypatch.setattr(provider_client, "CALL_TIMEOUT_S", TIMEOUT_S)
         for method in ("POST", "PUT", "DELETE"):
             match way:
                 case "is unreachable":
@@ -66,6 +71,7 @@ class Failing:
                     provider.will(method, raw=b"SSH-2.0-OpenSSH_9.2\r\n")
 
     def works(self) -> None:
+        self.monkeypatch.setattr(provider_client, "CALL_TIMEOUT_S", CALL_TIMEOUT_S)
         AddonService.objects.update(base_url=self.url)
         self.provider.will("POST", 201, fast_db_answer("up"))
         self.provider.will("PUT", 200, {"config": {"FAST_DB_URL": "db://second"}})
@@ -74,7 +80,6 @@ class Failing:
 
 @pytest.fixture
 def failing(bad_provider: BadProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator[Failing]:
-    monkeypatch.setattr(provider_client, "CALL_TIMEOUT_S", TIMEOUT_S)
     big = Plan.objects.create(
         service_name="fast-db", slug="large", human_name="Large",
         requests_per_minute=1, tokens_per_minute=1,
@@ -85,7 +90,7 @@ def failing(bad_provider: BadProvider, monkeypatch: pytest.MonkeyPatch) -> Itera
         elsewhere.will("POST", 201, fast_db_answer("elsewhere"))
         elsewhere.will("PUT", 200, {})
         elsewhere.will("DELETE", 204)
-        yield Failing(bad_provider, elsewhere)
+        yield Failing(bad_provider, elsewhere, monkeypatch)
         assert elsewhere.calls == []  # no redirect was followed: it would have got the password
 
 
@@ -128,7 +133,7 @@ def test_a_provider_that(api: Api, failing: Failing, way: str) -> None:
     assert not Addon.objects.filter(last_error__contains=SECRET).exists()
 
     calls = len(failing.provider.calls)
-    later(seconds=-1)
+    later(seconds=-60)
     assert len(failing.provider.calls) == calls  # not before it is due
     failing.works()
     later(seconds=31)

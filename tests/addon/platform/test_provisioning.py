@@ -194,6 +194,8 @@ class TestWithAnotherProvider:
         api.add("shop", "DB", plan="fast-db:tiny", config={"size": "s"})
         addon = only_addon()
         (call,) = bad_provider.calls
+        grant = call.body.pop("oauth_grant")
+        assert (len(grant["code"]), grant["type"]) == (36, "authorization_code")
         assert (call.method, call.path) == ("POST", "/heroku/resources")
         assert call.headers["Accept"] == "application/vnd.heroku-addons+json; version=3"
         assert call.headers["Content-Type"] == "application/json"
@@ -204,7 +206,6 @@ class TestWithAnotherProvider:
             "plan": "tiny",
             "region": "amazon-web-services::us-east-1",
             "callback_url": f"{settings.PUBLIC_URL}/addons/{addon.id}",
-            "oauth_grant": None,
             "options": {"size": "s"},
             "attachment": {
                 "id": str(Attachment.objects.get().id),

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -193,6 +194,8 @@ class TestABadProvider:
         assert (addon.last_error, addon.next_attempt_at, addon.deadline_at) == ("", None, None)
         assert api.config("shop") == {"DB_URL": "db://first"}
         bodies = [call.body for call in bad_provider.calls]
+        codes = {body.pop("oauth_grant")["code"] for body in bodies}
+        assert len(codes) == 3  # each may be the only one that arrives, and is good for 5 minutes
         assert bodies == [bodies[0]] * 3
 
     def test_waits_grow_from_half_a_minute_to_an_hour(self) -> None:
@@ -334,10 +337,10 @@ class TestABadProvider:
         bad_provider.will("POST", 201, fast_db_answer("up"))
         original = provider_client.provision
 
-        def stumble(addon: Addon, attachment: Attachment) -> provider_client.Reply:
+        def stumble(addon: Addon, *others: Any) -> provider_client.Reply:
             if addon.name == "first":
                 raise RuntimeError("a bug")
-            return original(addon, attachment)
+            return original(addon, *others)
 
         monkeypatch.setattr(provider_client, "provision", stumble)
         reconcile_later()

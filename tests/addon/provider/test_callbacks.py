@@ -429,7 +429,12 @@ class TestTokens:
     def test_come_again_after_the_refresh_token_is_refused(self, platform: Platform) -> None:
         resource = drive_now(provision(platform))
         platform.before[TOKEN] = lambda: platform.will(TOKEN, 400)
-        platform.before[NEW_GRANT] = lambda: (platform.before.clear(), platform.answers.clear())[0]
+
+        def recover() -> None:
+            platform.before.clear()
+            platform.answers.clear()
+
+        platform.before[NEW_GRANT] = recover
         assert grants.access_token(resource, later(hours=9)) == "access-2"
         assert platform.made() == [TOKEN, TOKEN, NEW_GRANT, TOKEN]
 

@@ -107,6 +107,7 @@ def test_a_plan_sets_its_model_id_also_before_that_model_is_installed(
 ) -> None:
     sync_plans()
     provisioned = provision(request(uuid.uuid4(), plan_slug), timezone.now())
+    assert isinstance(provisioned, Provisioned)
     assert provisioned.config["INFERENCE_MODEL_ID"] == model_id
     assert message in provisioned.message
     assert ("other models" in provisioned.message) is (plan_slug == "standard")

@@ -1,6 +1,7 @@
 """A tour of the Platform API: every route once, as clients call it, and what was answered."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,13 +11,13 @@ from django.test import Client
 from django.utils import timezone
 
 from addon.platform.accounts import create_account
-from addon.platform.models import Account, Team
+from addon.platform.models import Account, AddonService, Team
 from addon.platform.notifications import notify
 from billing.bulk import record_many
 from billing.metering import Usage
 from billing.models import Plan
 from tests.addon.platform.bad_provider import BadProvider
-from tests.addon.platform.helpers import Api, api_of
+from tests.addon.platform.helpers import Api, api_of, fast_db_answer
 from tests.billing.invoicing import Month, invoiced_month
 
 SERVICE = "heroku-inference"
@@ -60,6 +61,7 @@ class Tour:
         self.use_a_team()
         self.read_invoices("/account", self.account)
         self.set_a_budget("/account")
+        self.call_back()
         self.leave()
 
     def see_what_is_public(self) -> None:
@@ -207,6 +209,28 @@ class Tour:
         self.get(f"{prefix}/budgets", path)
         self.call("PATCH", path, {"email": "ops@example.com"})
         self.call("DELETE", path)
+
+    def call_back(self) -> None:
+        """As the provider of an add-on that is made in the background."""
+        self.bad_provider.will("POST", 202, {"id": "fd-2"})
+        addon = self.call("POST", "/apps/shop/addons", {"plan": "fast-db", "name": "our-db"})
+        service = AddonService.objects.get(name="fast-db")
+        password = b64encode(f"{service.name}:{service.password}".encode()).decode()
+        basic = {"Authorization": f"Basic {password}"}
+        grant = self.get(f"/vendor/resources/{addon['id']}/oauth-grant", **basic)
+        form = {
+            "grant_type": "authorization_code", "code": grant["code"],
+            "client_secret": service.oauth_client_secret,
+        }  # fmt: skip
+        tokens = self.call("POST", "/oauth/token", form)
+        partner = {"Authorization": f"Bearer {tokens['access_token']}"}
+        path, config = f"/addons/{addon['id']}", {"config": [{"name": "FAST_DB_URL", "value": "x"}]}
+        self.call("PATCH", f"{path}/config", config, **partner)
+        self.call("POST", f"{path}/actions/provision", **partner)
+        attachment = self.get(f"{path}/addon-attachments", **partner)[0]
+        self.call("PATCH", f"/addon-attachments/{attachment['id']}/config", config, **partner)
+        self.call("POST", f"{path}/actions/deprovision", **partner)
+        self.bad_provider.will("POST", 201, fast_db_answer("up"))
 
     def leave(self) -> None:
         self.call("DELETE", "/apps/shop/addons/our-embedder", {"force": False})

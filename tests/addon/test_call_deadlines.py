@@ -12,7 +12,7 @@ import httpx
 import pytest
 from django.utils import timezone
 
-from addon.platform.call_deadlines import CallDeadline
+from addon.call_deadlines import CallDeadline
 from config.certificates import certify
 
 DEADLINE_S = 0.3
