@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -145,25 +146,36 @@ def with_database(url: str, name: str) -> str:
 
 @contextmanager
 def running_web(deployment: Deployment) -> Iterator[None]:
-    """As in the Procfile, with a worker process that is started anew when it was killed."""
+    """As in the Procfile; granian ends with its worker process, and is then started anew."""
     words = [
         "granian", "--interface", "asgi", "--host", "127.0.0.1", "--workers", "1", "--http", "1",
-        "--no-ws", "--loop", "uvloop", "--log-level", "warning", "--respawn-failed-workers",
-        "--respawn-interval", "0.1",
+        "--no-ws", "--loop", "uvloop", "--log-level", "critical",
     ]  # fmt: skip
     port = deployment.url.rpartition(":")[2]
-    web = subprocess.Popen(
-        [str(Path(sys.executable).with_name(words[0])), *words[1:], "--port", port,
-         "tests.addon.annex_web:application"],
-        cwd=ROOT, env=deployment.environment, start_new_session=True,
-    )  # fmt: skip
-    guard = Guard()
-    guard.watch_group(web.pid)
+    command = [
+        str(Path(sys.executable).with_name(words[0])), *words[1:], "--port", port,
+        "tests.addon.annex_web:application",
+    ]  # fmt: skip
+    stopping, guard = threading.Event(), Guard()
+
+    def supervise() -> None:
+        while not stopping.is_set():
+            web = subprocess.Popen(
+                command, cwd=ROOT, env=deployment.environment, start_new_session=True
+            )
+            guard.watch_group(web.pid)
+            while web.poll() is None and not stopping.wait(0.05):
+                pass
+            web.terminate()
+            web.wait(20)
+
+    supervisor = threading.Thread(target=supervise)
+    supervisor.start()
     try:
         yield
     finally:
-        web.terminate()
-        web.wait(20)
+        stopping.set()
+        supervisor.join()
         guard.release()
 
 
