@@ -1,7 +1,7 @@
 # Annex: `make up` starts it, `make help` lists the rest.
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help up test chaos fuzz e2e recordings check demo bench bench-peers lock format clean install-dev
+.PHONY: help up test chaos fuzz e2e recordings conformance check demo bench bench-peers lock format clean install-dev
 
 # The first Python on the PATH that is new enough; `make up PYTHON=/path/to/python3.12` names one.
 ifndef PYTHON
@@ -56,6 +56,9 @@ e2e: install-dev ## Start Annex as a user does and drive it with real clients (n
 recordings: install-dev ## Run the recorded heroku commands again, against Annex; RECORDING=addons-create-as runs one
 	@test -x tests/e2e/node_modules/.bin/heroku || { echo "make e2e installs the heroku CLI first" >&2; exit 1; }
 	@exec $(VENV)/python -m tests.recordings.replay $(RECORDING)
+
+conformance: install-dev ## Run the test suite for add-on providers against Annex itself; SUITE_ARGS="--only sso"
+	@exec $(VENV)/python -m config.conformance $(SUITE_ARGS)
 
 # As in production, with values that are long enough for the checks and open nothing.
 CHECK_ENV = env SECRET_KEY=0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ \

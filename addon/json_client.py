@@ -1,7 +1,6 @@
 """One request by which a service of ours calls another's JSON API, and its answer as a value."""
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -9,6 +8,8 @@ from ssl import SSLContext
 
 import httpx
 from django.db import connection
+
+from addon.call_deadlines import CallDeadline
 
 ANSWER_MAX_BYTES = 1_000_000
 
@@ -46,10 +47,10 @@ def call(
     NoAnswer.
     """
     _release_connection()
-    deadline = time.monotonic() + timeout_s
     received = bytearray()
     try:
         with (
+            CallDeadline(timeout_s) as deadline,
             httpx.Client(timeout=timeout_s, verify=_tls_context()) as client,
             client.stream(
                 method,
@@ -58,17 +59,19 @@ def call(
                 auth=auth,
                 json=body,
                 data=form,
+                extensions={"trace": deadline.trace},
             ) as response,
         ):
             for chunk in response.iter_bytes():
                 received += chunk
                 if len(received) > ANSWER_MAX_BYTES:
                     raise NoAnswer("the answer is too long")
-                if time.monotonic() > deadline:
-                    raise NoAnswer("the answer took too long")
-            return Answer(status=response.status_code, body=_parse(bytes(received)))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise NoAnswer(f"no answer: {type(error).__name__}") from None
+        if not deadline.has_passed:
+            raise NoAnswer(f"no answer: {type(error).__name__}") from None
+    if deadline.has_passed:  # then the answer may have been cut without an error
+        raise NoAnswer("the answer took too long")
+    return Answer(status=response.status_code, body=_parse(bytes(received)))
 
 
 def _release_connection() -> None:

@@ -125,8 +125,8 @@ def _choices(value: object, field_name: str, allowed: frozenset[str]) -> tuple[s
 
 def _regions(value: object) -> tuple[str, ...]:
     regions = _choices(value, "api.regions", REGIONS)
-    if not {"us", "*"} & set(regions):
-        raise InvalidManifest("api.regions", 'a list that contains "us" or "*"')
+    if not regions:
+        raise InvalidManifest("api.regions", "a list of one or more regions")
     return regions
 
 

@@ -22,8 +22,9 @@ from billing.plans import SHARED_POOL  # noqa: E402
 from config.celery import app  # noqa: E402
 from inference import presence, wire  # noqa: E402
 from inference.catalogue import get_model, queue_name  # noqa: E402
+from inference.pools import pool_name  # noqa: E402
 
-QUEUE = queue_name(MODEL_ID, SHARED_POOL)
+QUEUE = queue_name(MODEL_ID, pool_name("us", SHARED_POOL))
 # So fast that no request is refused for the time it would wait.
 REPORT = presence.Report(token_budget=1_000_000, tokens_per_s=1e9)
 

@@ -43,8 +43,9 @@ from billing.read_only_admin import ReadOnly
 
 
 @admin.register(Plan)
-class PlanAdmin(ReadOnly, admin.ModelAdmin[Plan]):
-    """Read-only: plans and their prices are money, and come from plans.toml."""
+class PlanAdmin(admin.ModelAdmin[Plan]):
+    """Read-only but for the schema of its options: plans and their prices are money, and come from
+    plans.toml."""
 
     list_display = [
         "name",
@@ -58,6 +59,16 @@ class PlanAdmin(ReadOnly, admin.ModelAdmin[Plan]):
     list_filter = ["service_name", "is_visible", "is_metered"]
     ordering = ["service_name", "slug"]
     search_fields = ["service_name", "slug", "human_name"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Plan | None = None) -> list[str]:
+        fields = (field.name for field in Plan._meta.fields)
+        return [name for name in fields if name != "options_schema"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
 
 
 @admin.register(LimitOverride)

@@ -1,7 +1,7 @@
 """Plans: copied from plans.toml into the database, and found there by both sides of an add-on."""
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -86,10 +86,15 @@ def _sync(entry: PlanEntry, now: datetime) -> Plan:
     plan, _ = Plan.objects.update_or_create(
         service_name=entry.service_name,
         slug=entry.slug,
-        defaults={name: getattr(entry, name) for name in PLAN_FIELDS},
+        defaults={name: getattr(entry, name) for name in PLAN_FIELDS} | _options_schema(entry),
     )
     _sync_prices(plan, entry.price, now)
     return plan
+
+
+def _options_schema(entry: PlanEntry) -> dict[str, object]:
+    """An entry without one leaves that of the admin."""
+    return {} if entry.options_schema is None else {"options_schema": entry.options_schema}
 
 
 def _sync_prices(plan: Plan, entries: Sequence[PriceEntry], now: datetime) -> None:
@@ -164,6 +169,13 @@ def hide_plans_of_other_models(model_ids: Collection[str]) -> list[Plan]:
 def find_plan(service_name: str, slug: str) -> Plan | None:
     """The plan, on sale or not: what was sold once stays usable."""
     return Plan.objects.filter(service_name=service_name, slug=slug).first()
+
+
+def default_model_id(plan: Plan, options: Mapping[str, str]) -> str:
+    """What config vars say, and what answers where a request names no model: that of the option
+    `model`, where the plan has such an option, else the plan's."""
+    has_option = "model" in plan.options_schema.get("properties", {})
+    return (options.get("model") if has_option else None) or plan.model_id
 
 
 def worker_pool(plan: Plan, resource_id: uuid.UUID) -> str:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from billing.option_schemas import InvalidSchema, check_schema
+
 # With these bounds a request's cost, and an invoice's line, is an integer of 64 bits.
 Amount = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
@@ -54,6 +56,7 @@ class PlanEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     serves_all_models: bool = True
     worker_pool: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")] = "shared"
     workers: Workers = 0
+    options_schema: dict[str, Any] | None = None
     async_operations: tuple[Literal["provision", "plan_change", "deprovision"], ...] = ()
     price: Annotated[tuple[PriceEntry, ...], msgspec.Meta(min_length=1)]
 
@@ -112,6 +115,8 @@ def _find_contradiction(plan: PlanEntry) -> str | None:
     """What cannot be right beside the plan's other values; it begins with the key."""
     if not plan.serves_all_models and not plan.model_id:
         return "model_id is missing: a plan that serves one model only must name it"
+    if plan.options_schema and (problem := _find_schema_problem(plan, plan.options_schema)):
+        return f"options_schema {problem}"
     for index, price in enumerate(plan.price):
         if index and price.active_from <= plan.price[index - 1].active_from:
             return f"price[{index}].active_from must be later than that of the price before it"
@@ -120,4 +125,14 @@ def _find_contradiction(plan: PlanEntry) -> str | None:
         wanted = {"*"} if plan.serves_all_models else {"*", plan.model_id}
         if not wanted & price.tokens.keys():
             return f"price[{index}].tokens has no price for {' or '.join(sorted(wanted))}"
+    return None
+
+
+def _find_schema_problem(plan: PlanEntry, schema: dict[str, Any]) -> str | None:
+    try:
+        check_schema(schema)
+    except InvalidSchema as error:
+        return str(error)
+    if not plan.serves_all_models and "model" in schema.get("properties", {}):
+        return "has the option model, and the plan serves one model only"
     return None

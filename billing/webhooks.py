@@ -120,8 +120,8 @@ def sign(secret: str, message_id: str, body: str, now: datetime) -> dict[str, st
 
 
 async def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
-    """Deliver JSON once, within TIMEOUT_S in all; the status of the answer, which is 2xx.
-    Raises WebhookFailed."""
+    """Deliver once, within TIMEOUT_S in all, JSON unless the headers say otherwise; the status of
+    the answer, which is 2xx. Raises WebhookFailed."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
             status = await _post(httpx.URL(url), headers, body)
@@ -139,11 +139,7 @@ async def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
 async def _post(url: httpx.URL, headers: Mapping[str, str], body: bytes) -> int:
     """The status of the answer; its body is not read."""
     host = url.raw_host.decode("ascii")
-    own_headers = {
-        "host": url.netloc.decode("ascii"),
-        "content-type": "application/json",
-        "user-agent": "Annex",
-    }
+    default_headers = {"content-type": "application/json", "user-agent": "Annex"}
     # A proxy would resolve the name once more.
     async with httpx.AsyncClient(
         timeout=TIMEOUT_S, verify=_tls_context(), trust_env=False
@@ -152,7 +148,7 @@ async def _post(url: httpx.URL, headers: Mapping[str, str], body: bytes) -> int:
             "POST",
             url.copy_with(host=await _resolve(host, url)),
             content=body,
-            headers={**headers, **own_headers},
+            headers={**default_headers, **headers, "host": url.netloc.decode("ascii")},
             extensions={"sni_hostname": host},
         )
         response = await client.send(request, stream=True)

@@ -4,8 +4,28 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
+# Of other hosts the CLI warns, and then sends the key to api.heroku.com.
+HOSTS_OF_THE_CLI = frozenset({"localhost", "127.0.0.1"})
 ANNEX = Path(__file__).resolve().parent.parent / "bin" / "annex"
+
+
+class HostNotAccepted(Exception):
+    """The CLI would not go to this Annex."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"The heroku CLI does not accept {url}: it would send the key to api.heroku.com. It "
+            "accepts localhost. Forward a port, for example `ssh -L 5000:localhost:5000 HOST`, and "
+            "say PUBLIC_URL=http://localhost:5000 ./manage.py heroku_env"
+        )
+
+
+def require_accepted(url: str) -> None:
+    """Raises HostNotAccepted."""
+    if urlsplit(url).hostname not in HOSTS_OF_THE_CLI:
+        raise HostNotAccepted(url)
 
 
 def heroku_env(url: str, api_key: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -30,6 +30,10 @@ env.read_env(str(VAR_DIR / "environment"), recurse=False, override=False)
 SECRET_KEY: str = env.str("SECRET_KEY")
 ENCRYPTION_KEYS: list[str] = env.list("ENCRYPTION_KEYS")
 PROVIDER_PASSWORD: str = env.str("PROVIDER_PASSWORD")
+# Without it the provider has no single sign-on.
+SSO_SALT: str = env.str("SSO_SALT", "")
+# Without it the provider takes no webhooks.
+PROVIDER_WEBHOOK_SECRET: str = env.str("PROVIDER_WEBHOOK_SECRET", "")
 # Without it everything works but the signed export of invoices.
 INVOICE_SIGNING_KEY: str = env.str("INVOICE_SIGNING_KEY", "")
 
@@ -39,7 +43,17 @@ PORT: int = env.int("PORT", 5000)
 PUBLIC_URL: str = env.str("PUBLIC_URL", f"http://localhost:{PORT}").rstrip("/")
 PROVIDER_URL: str = env.str("PROVIDER_URL", PUBLIC_URL).rstrip("/")
 INFERENCE_URL: str = env.str("INFERENCE_URL", PUBLIC_URL).rstrip("/")
+INFERENCE_URL_EU: str = env.str("INFERENCE_URL_EU", INFERENCE_URL).rstrip("/")
 _SERVED_OVER_TLS = PUBLIC_URL.startswith("https://")
+
+# The regions that resources may be in, and the one that this web process or worker is for; without
+# it, it serves them all. Where apps reach a region is told by INFERENCE_URL, or INFERENCE_URL_EU.
+REGIONS: list[str] = env.list(
+    "REGIONS",
+    ["us", "eu"],
+    validate=[validate.Length(min=1), validate.ContainsOnly(["us", "eu"])],
+)
+PROCESS_REGION: str = env.str("PROCESS_REGION", "", validate=validate.OneOf(["", *REGIONS]))
 
 # The add-on that this deployment provides
 ADDON_SERVICE_NAME: str = env.str("ADDON_SERVICE_NAME", "heroku-inference")
@@ -70,6 +84,8 @@ REQUEST_BODY_MAX_BYTES: int = env.int("REQUEST_BODY_MAX_BYTES", 20_000_000)
 # Whose attachment pays for calls that SageMaker hands on, which carry no key
 SAGEMAKER_KEY: str = env.str("SAGEMAKER_KEY", "")
 KEY_CACHE_S: float = env.float("KEY_CACHE_S", 1.0)
+# How long a key works after another one has taken its place
+KEY_OVERLAP_S: int = env.int("KEY_OVERLAP_S", 3_600, validate=validate.Range(min=0, max=7 * 86_400))
 IDEMPOTENCY_MAX_MB: int = env.int("IDEMPOTENCY_MAX_MB", 1_000)
 # Count what the limits would refuse, and refuse nothing
 LIMITS_SHADOW: bool = env.bool("LIMITS_SHADOW", False)
@@ -109,6 +125,7 @@ INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.humanize",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
@@ -202,6 +219,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "addon.provider.reconcile",
         "schedule": 15.0,
         "options": {"expires": 15.0},
+    },
+    "addon.provider.send_log_lines": {
+        "task": "addon.provider.send_log_lines",
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
     },
     "billing.check_budgets": {
         "task": "billing.check_budgets",

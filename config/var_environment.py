@@ -24,6 +24,8 @@ SECRETS: Mapping[str, Callable[[], str]] = {
     "SECRET_KEY": lambda: secrets.token_urlsafe(50),
     "ENCRYPTION_KEYS": _fernet_key,
     "PROVIDER_PASSWORD": lambda: secrets.token_urlsafe(32),
+    "SSO_SALT": lambda: secrets.token_urlsafe(32),
+    "PROVIDER_WEBHOOK_SECRET": lambda: secrets.token_urlsafe(32),
     "INVOICE_SIGNING_KEY": lambda: secrets.token_urlsafe(32),
     "OPERATOR_PASSWORD": lambda: secrets.token_urlsafe(12),
     "ACCOUNT_API_KEY": lambda: f"HRKU-{uuid.uuid4()}",

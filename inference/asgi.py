@@ -27,6 +27,7 @@ from inference.errors import describe
 from inference.failures import Failure
 from inference.http import ASGIApplication, Receive, Response, Scope, Send
 from inference.rate_limit_headers import refusal_headers
+from inference.refusal_counts import RefusalCounts
 from inference.standings import Asked, find_standing
 from inference.tokenization import load_tokenizer
 from inference.upstream.upstreams import Upstreams
@@ -52,6 +53,7 @@ class InferenceApplication:
         self._dispatcher: Dispatcher
         self._upstreams: Upstreams
         self._ledger: Ledger
+        self._refusal_counts: RefusalCounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -78,12 +80,15 @@ class InferenceApplication:
         self._dispatcher = Dispatcher(redis=self._redis)
         self._dispatcher.start()
         self._upstreams = Upstreams()
+        self._refusal_counts = RefusalCounts(self._redis)
+        self._refusal_counts.start()
         for model in installed_models().values():
             load_tokenizer(model)
 
     async def stop(self) -> None:
         await self._dispatcher.stop()
         await self._upstreams.stop()
+        await self._refusal_counts.stop()
         await self._ledger.close()
         await self._limiter.close()
         await self._redis.aclose()
@@ -140,6 +145,7 @@ class InferenceApplication:
             )
         except Exception as error:
             failure = replace(describe(error), cause=error)
+            self._refusal_counts.count(asked.caller, error)
             if failure.status == 500:
                 logger.exception("request %s failed", request_id)
             elif failure.status > 500:

@@ -18,12 +18,13 @@ from django.db import connection
 from addon.provider.credentials import Identity, find_identity
 from billing.limits import effective_limits, find_caps, find_overrides
 from billing.models import LimitOverride, Plan
-from billing.plans import find_plan, worker_pool
+from billing.plans import default_model_id, find_plan, worker_pool
 from billing.prices import PriceVersion, price_at, prices_of
 from billing.rate_limits import Cap, Limits
 from billing.subscriptions import find_customer_id
 from inference.catalogue import load_catalogue
 from inference.database import run_in_database_thread
+from inference.pools import pool_name, served_regions
 
 CACHE_MAX_KEYS = 10_000
 LOOK_UP_TIMEOUT_S = 10.0
@@ -35,6 +36,14 @@ class MissingKey(Exception):
 
 class InvalidKey(Exception):
     """The bearer key is malformed, unknown or revoked."""
+
+
+class WrongRegion(Exception):
+    """The key's resource is in a region that this process does not serve."""
+
+    def __init__(self, region: str) -> None:
+        super().__init__(region)
+        self.region = region
 
 
 class KeysUnavailable(Exception):
@@ -69,12 +78,13 @@ class Caller:
     @property
     def pool(self) -> str:
         """Of the workers that compute for it."""
-        return worker_pool(self.offer.plan, self.identity.resource_id)
+        name = worker_pool(self.offer.plan, self.identity.resource_id)
+        return pool_name(self.identity.region, name)
 
     @property
     def model_id(self) -> str:
         """What config vars say, and what answers where a request names none."""
-        return self.offer.plan.model_id
+        return default_model_id(self.offer.plan, self.identity.options)
 
     @property
     def serves_all_models(self) -> bool:
@@ -99,8 +109,16 @@ _offers: dict[tuple[str, str], Offer] = {}
 
 
 async def authenticate(authorization: str | None) -> Caller:
-    """The caller that the Authorization header names. Raises MissingKey, InvalidKey,
+    """The caller that the Authorization header names. Raises MissingKey, InvalidKey, WrongRegion,
     KeysUnavailable."""
+    caller = await _identify(authorization)
+    if caller.identity.region not in served_regions():
+        raise WrongRegion(caller.identity.region)
+    return caller
+
+
+async def _identify(authorization: str | None) -> Caller:
+    """The caller, wherever it belongs. Raises as `authenticate`."""
     scheme, _, key = (authorization or "").partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key:

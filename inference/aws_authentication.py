@@ -24,7 +24,7 @@ class ContainerKeyInvalid(Exception):
 async def authenticate_signed(authorization: str | None) -> Caller:
     """The caller by a bearer key, or by the key in a signature's Credential.
 
-    Raises MissingKey, InvalidKey, KeysUnavailable.
+    Raises MissingKey, InvalidKey, WrongRegion, KeysUnavailable.
     """
     signed = _CREDENTIAL.match(authorization or "")
     return await authenticate(f"Bearer {signed[1]}" if signed else authorization)
@@ -38,7 +38,8 @@ async def authenticate_container(authorization: str | None) -> Caller:
 
 
 async def container_caller() -> Caller:
-    """Whom SAGEMAKER_KEY belongs to. Raises ContainerKeyInvalid, KeysUnavailable."""
+    """Whom SAGEMAKER_KEY belongs to. Raises ContainerKeyInvalid, WrongRegion,
+    KeysUnavailable."""
     try:
         return await authenticate(f"Bearer {settings.SAGEMAKER_KEY}")
     except InvalidKey as error:

@@ -185,10 +185,11 @@ def get_model(model_id: str) -> Model:
 
 
 def queue_name(model_id: str, pool: str) -> str:
-    """The Celery queue of a model's workers in a pool. A pool's name has no full stop."""
+    """The Celery queue of a model's workers in a pool, which pools.pool_name() names. A plan's name
+    for a pool has no full stop, and no region's has."""
     return f"embed.{pool}.{model_id}"
 
 
 def model_of_queue(queue: str) -> str:
     """The id of the model that a queue of `queue_name` is for."""
-    return queue.split(".", 2)[2]
+    return queue.split(".", 3)[3]

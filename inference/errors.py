@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from redis.exceptions import RedisError
 
+from addon.provider.endpoints import endpoint_of
 from billing.prices import PICOUNITS_PER_MICROUNIT, ModelHasNoPrice, PlanHasNoPrice
 from billing.rate_limits import (
     LimiterUnavailable,
@@ -12,7 +13,7 @@ from billing.rate_limits import (
     RequestExceedsLimit,
     SpendCapReached,
 )
-from inference.authentication import InvalidKey, KeysUnavailable, MissingKey
+from inference.authentication import InvalidKey, KeysUnavailable, MissingKey, WrongRegion
 from inference.aws_authentication import ContainerKeyInvalid
 from inference.calibration import InvalidCalibration
 from inference.catalogue import ModelNotInstalled, UnknownModel
@@ -79,6 +80,14 @@ def describe(error: Exception) -> Failure:
                 "The current one is in your app's config vars (heroku config -a APP).",
                 code="invalid_api_key",
                 headers={"www-authenticate": 'Bearer error="invalid_token"'},
+            )
+        case WrongRegion():
+            return _error(
+                421,
+                f"This key belongs to a resource in the region {error.region}, whose data stays "
+                f"there: send its requests to {endpoint_of(error.region)}, which is the _URL of "
+                "your app's config vars. Nothing of this one was read or billed.",
+                code="wrong_region",
             )
         case UnknownModel():
             return _error(

@@ -6,7 +6,6 @@ from hashlib import sha256
 import msgspec
 
 from addon.provider.manifest import own_manifest
-from billing.plans import SHARED_POOL
 from billing.prices import ModelHasNoPrice, PlanHasNoPrice
 from inference.authentication import Caller, authenticate
 from inference.calibration import find_calibration
@@ -14,6 +13,7 @@ from inference.catalogue import Model, UnknownModel, get_model, installed_models
 from inference.embeddings import ModelNotInPlan
 from inference.http import Response, find_header, json_response
 from inference.model_states import ModelState, find_state
+from inference.pools import shared_pools
 from inference.views import Request
 
 
@@ -67,7 +67,8 @@ async def get_quantization(request: Request) -> Response:
 async def list_available_models(request: Request) -> Response:
     """`GET /available-models`, without a key: the models that are installed, for everybody."""
     states = [
-        await find_state(request.redis, model, SHARED_POOL) for model in installed_models().values()
+        await find_state(request.redis, model, *shared_pools())
+        for model in installed_models().values()
     ]
     regions = own_manifest().regions
     return json_response(

@@ -4,7 +4,6 @@ import asyncio
 
 from django.conf import settings
 
-from billing.plans import SHARED_POOL
 from inference.authentication import Caller
 from inference.aws_authentication import (
     authenticate_container,
@@ -21,6 +20,7 @@ from inference.catalogue import (
 from inference.dispatch import WorkerUnavailable
 from inference.http import Response, find_header
 from inference.model_states import find_state
+from inference.pools import shared_pools
 from inference.views import Request, answer
 
 # SageMaker's own limits. It gives up on a call after 60 s, and on a ping after 2.
@@ -36,8 +36,8 @@ async def get_ping(request: Request) -> Response:
     """
     try:
         async with asyncio.timeout(PING_TIMEOUT_S):
-            models, pool = await _served()
-            states = [await find_state(request.redis, model, pool) for model in models]
+            models, pools = await _served()
+            states = [await find_state(request.redis, model, *pools) for model in models]
     except TimeoutError:
         raise WorkerUnavailable("of this container", "Redis or the database is slow") from None
     except (UnknownModel, ModelNotInstalled) as error:
@@ -49,15 +49,15 @@ async def get_ping(request: Request) -> Response:
     return Response()
 
 
-async def _served() -> tuple[list[Model], str]:
-    """The models of which one must be ready, and the pool of workers.
+async def _served() -> tuple[list[Model], list[str]]:
+    """The models of which one must be ready, and the pools of workers.
 
     Raises ContainerKeyInvalid, UnknownModel, ModelNotInstalled.
     """
     if not settings.SAGEMAKER_KEY:
-        return list(installed_models().values()), SHARED_POOL
+        return list(installed_models().values()), shared_pools()
     caller = await container_caller()
-    return [get_model(caller.model_id)], caller.pool
+    return [get_model(caller.model_id)], [caller.pool]
 
 
 async def invoke_container(request: Request) -> Response:

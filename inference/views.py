@@ -10,7 +10,6 @@ from django.conf import settings
 from redis.asyncio import Redis
 
 from billing.metering import Ledger
-from billing.plans import SHARED_POOL
 from billing.rate_limits import Limiter
 from inference.authentication import Caller, authenticate
 from inference.catalogue import installed_models
@@ -28,6 +27,7 @@ from inference.http import (
 )
 from inference.idempotency import Claim, answer_once, find_key
 from inference.model_states import find_state
+from inference.pools import shared_pools
 from inference.standings import Asked
 from inference.upstream.upstreams import Upstreams
 
@@ -116,6 +116,6 @@ async def get_health(request: Request) -> Response:
     """`GET /healthz`: whether this process serves, and how many workers each model has."""
     models = {}
     for model in installed_models().values():
-        state = await find_state(request.redis, model, SHARED_POOL)
+        state = await find_state(request.redis, model, *shared_pools())
         models[model.id] = {"workers": state.workers}
     return json_response({"web": "ok", "models": models})

@@ -53,12 +53,13 @@ UNKNOWN_BUDGET_TOKENS = 1_024
 
 
 class Service:
-    """What this process serves: models of one pool, by one pipeline on one device."""
+    """What this process serves: models of a pool, of one region or of all, by one pipeline on one
+    device."""
 
-    def __init__(self, *, redis: Redis, queues: dict[str, str], memory_bytes: int) -> None:
-        """`queues`: model id → Celery queue; `memory_bytes`: what loaded models may take."""
+    def __init__(self, *, redis: Redis, queues: Iterable[str], memory_bytes: int) -> None:
+        """`queues`: of Celery, each of one model; `memory_bytes`: what loaded models may take."""
         self._redis = redis
-        self._queues = queues
+        self._queues = {queue: model_of_queue(queue) for queue in queues}
         self._memory_bytes = memory_bytes
         self._models = ModelStore(
             memory_budget_bytes=memory_bytes, load=_load, estimate_bytes=_estimate_bytes
@@ -76,7 +77,7 @@ class Service:
     def load(self) -> None:
         """Load what fits, before the first task is taken, so that no request waits for weights.
         Raises ModelTooLarge for a model that could never be loaded."""
-        for model_id in self._queues:
+        for model_id in dict.fromkeys(self._queues.values()):
             needed = _estimate_bytes(model_id)
             if self._models.resident and self._models.memory_bytes + needed > self._memory_bytes:
                 logger.info("%s is loaded when it is first asked for", model_id)
@@ -92,7 +93,7 @@ class Service:
         self._announce()
         self._computing.start()
         self._announcing.start()
-        logger.info("ready: %s", ", ".join(self._queues.values()))
+        logger.info("ready: %s", ", ".join(self._queues))
 
     def stop(self) -> None:
         """Finish what is held, or hand it back, and say good-bye."""
@@ -105,7 +106,7 @@ class Service:
         for thread in (self._computing, self._announcing):
             if thread.is_alive():
                 thread.join(timeout=JOIN_S)
-        for queue in self._queues.values():
+        for queue in self._queues:
             presence.withdraw(self._redis, queue, WORKER_ID)
 
     def _get(self, model_id: str) -> Encoder:
@@ -180,7 +181,7 @@ class Service:
             )
 
     def _announce(self) -> None:
-        for model_id, queue in self._queues.items():
+        for queue, model_id in self._queues.items():
             known = self._reports.get(model_id)
             report = presence.Report(
                 token_budget=self._budget_of(model_id),
@@ -265,7 +266,7 @@ def _start_service(sender: Any, **_: object) -> None:
         retry=Retry(ExponentialBackoff(cap=1.0), 5),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
-    queues = {model_of_queue(queue): queue for queue in sender.app.amqp.queues.consume_from}
+    queues = sender.app.amqp.queues.consume_from
     memory_bytes = settings.WORKER_MEMORY_MB * 1_000_000
     _service = Service(redis=redis, queues=queues, memory_bytes=memory_bytes)
     try:

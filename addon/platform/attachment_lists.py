@@ -43,6 +43,14 @@ def get_of(attachments: QuerySet[Attachment], identity: str) -> Attachment:
     return _first(_by_identity(attachments, identity))
 
 
+def get_addon_attachment(account: Account, addon: Addon, identity: str) -> Attachment:
+    """By id only, as above. Raises AttachmentNotFound."""
+    attachment = get_attachment(account, identity)
+    if attachment.addon_id != addon.id:
+        raise AttachmentNotFound
+    return attachment
+
+
 def resolve_attachments(
     account: Account, identity: str, app_identity: str | None, service: str | None = None
 ) -> list[Attachment]:

@@ -8,6 +8,8 @@ from addon.json_api import InvalidField, Json, find_text, read_object, read_opti
 from addon.platform.aliases import Wish
 from addon.platform.heroku_apps import STACKS, NewApp
 
+OVERLAPS_S = range(7 * 86_400 + 1)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AddonBody:
@@ -37,6 +39,14 @@ class ResolveBody:
     identity: str
     app: str | None
     service: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RotationBody:
+    """Of every attachment of the add-on, where none is named."""
+
+    attachment: str | None
+    overlap_s: int | None
 
 
 def read_new_app(data: object, new_id: UUID) -> NewApp:
@@ -105,6 +115,14 @@ def read_resolve(data: object, field: str) -> ResolveBody:
         app=_find_reference(body, "app"),
         service=_find_reference(body, "addon_service"),
     )
+
+
+def read_rotation(data: object) -> RotationBody:
+    body = read_object(data)
+    overlap_s = body.get("overlap_s")
+    if overlap_s is not None and (type(overlap_s) is not int or overlap_s not in OVERLAPS_S):
+        raise InvalidField(f"overlap_s must be 0 to {OVERLAPS_S[-1]} seconds, or absent")
+    return RotationBody(attachment=_find_reference(body, "attachment"), overlap_s=overlap_s)
 
 
 def read_force(data: object) -> bool:

@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 from addon.platform.authorizations import LOGIN_LASTS, create_authorization
 from addon.platform.database_connections import release_connection
 from addon.platform.models import Account
-from addon.platform.redis_client import redis_client
+from addon.redis_client import redis_client
 
 logger = logging.getLogger(__name__)
 

@@ -40,6 +40,11 @@ from addon.platform.collaborators import (
     NotOfATeam,
 )
 from addon.platform.config_vars import ConfigVarOwned, InvalidConfigVar, NotEligible
+from addon.platform.credential_rotation import (
+    RotationFailed,
+    RotationNotSupported,
+    RotationRefused,
+)
 from addon.platform.heroku_apps import AppHasBudget, AppNameTaken, AppNotFound, InvalidApp
 from addon.platform.login_limits import TooManyLogins
 from addon.platform.notifications import NotificationNotFound
@@ -152,6 +157,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     NoSnapshot: (422, "invalid_params"),
     NotEligible: (422, "invalid_params"),
     RegionNotOffered: (422, "invalid_params"),
+    RotationNotSupported: (422, "invalid_params"),
     SharingNotSupported: (422, "invalid_params"),
     TeamHasApps: (422, "invalid_params"),
     TeamNameTaken: (422, "invalid_params"),
@@ -165,10 +171,13 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     GoneAtProvider: (503, "service_unavailable"),
     NoSigningKey: (503, "service_unavailable"),
     PlanChangeFailed: (503, "service_unavailable"),
+    RotationFailed: (503, "service_unavailable"),
 }
 
 # What the provider told the user carries the provider's own status.
 PROVIDER_IDS = {422: "invalid_params", 503: "service_unavailable"}
+
+REFUSED = ProvisionRefused | AttachmentRefused | PlanChangeRefused | RotationRefused
 
 # Refusals of how a request is made, to which the page about the API is the answer.
 PROTOCOL = frozenset({406, 412, 416, 429})
@@ -200,7 +209,7 @@ RESOURCES: dict[type[Exception], str] = {
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """The answer to `error`; None, and so a logged 500, for one that the table lacks."""
-    if isinstance(error, ProvisionRefused | AttachmentRefused | PlanChangeRefused):
+    if isinstance(error, REFUSED):
         status, error_id = error.status, PROVIDER_IDS[error.status]
     elif type(error) in TABLE:
         status, error_id = TABLE[type(error)]

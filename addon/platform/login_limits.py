@@ -7,7 +7,7 @@ is counted before the password is looked at, so attempts at the same moment are 
 import hashlib
 
 from addon.platform.client_networks import network_of
-from addon.platform.redis_client import redis_client
+from addon.redis_client import redis_client
 
 WINDOW_S = 900
 AN_ACCOUNT_MAX = 10

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q
 
 from addon.lifecycle import State
 from addon.manifest import Manifest
@@ -34,6 +34,13 @@ class Registered:
     client_secret: str | None = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed:
+    service: AddonService
+    plans: Sequence[Plan]
+    live_addons: int
+
+
 def register_partner(manifest: Manifest, now: datetime, *, new_secret: bool = False) -> Registered:
     """Put the service and its plans in the catalogue, or make them say what `manifest` says now.
 
@@ -58,7 +65,7 @@ def register_partner(manifest: Manifest, now: datetime, *, new_secret: bool = Fa
 
 
 def retire(name: str) -> AddonService:
-    """Take its plans off sale. Add-ons that there are go on, and can be registered for again.
+    """Take its plans off sale. Add-ons that there are go on; registering it again sells it again.
 
     Raises AddonServiceNotFound, OwnService.
     """
@@ -73,12 +80,15 @@ def retire(name: str) -> AddonService:
     return service
 
 
-def list_partners() -> QuerySet[AddonService]:
-    """Every service, our own too, with the number of its live add-ons as `live_addons`."""
+def list_services() -> list[Listed]:
+    """Every service, our own too, by name."""
     is_live = ~Q(addons__state=State.DEPROVISIONED)
-    return AddonService.objects.annotate(live_addons=Count("addons", filter=is_live)).order_by(
-        "name"
-    )
+    counts = AddonService.objects.annotate(live=Count("addons", filter=is_live))
+    live = dict(counts.values_list("id", "live"))
+    return [
+        Listed(service=service, plans=list(visible_plans(service)), live_addons=live[service.id])
+        for service in AddonService.objects.order_by("name")
+    ]
 
 
 def _refuse_own(name: str) -> None:

@@ -6,7 +6,6 @@ is `Uncertain`: the provider may or may not have done it.
 
 import json
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,6 +14,7 @@ from ssl import SSLContext
 import httpx
 from django.conf import settings
 
+from addon.call_deadlines import CallDeadline
 from addon.platform.database_connections import release_connection
 from addon.platform.models import Addon, AddonService, Attachment
 from addon.platform.partner_tokens import Issued
@@ -24,9 +24,14 @@ from billing.models import Plan
 
 logger = logging.getLogger(__name__)
 
+CONNECT_TIMEOUT_S = 5.0  # to each address of the host
 ANSWER_MAX_BYTES = 1_000_000
 MESSAGE_MAX_CHARACTERS = 2000
 CONFIG_VALUE_MAX_CHARACTERS = 32_000
+_HEADERS = {
+    "Accept": "application/vnd.heroku-addons+json; version=3",
+    "Accept-Encoding": "identity",  # a megabyte that unpacks to a gigabyte is no answer
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +131,26 @@ def detach(attachment: Attachment) -> Done | Gone | Uncertain:
     return _read_removal(_call(service, "DELETE", _attachment_path(attachment), None))
 
 
+def rotate_credentials(addon: Addon, attachment: Attachment | None, overlap_s: int | None) -> Reply:
+    """An extension of ours; Gone where the provider has no such thing."""
+    body: dict[str, object] = {} if attachment is None else {"attachment": str(attachment.id)}
+    if overlap_s is not None:
+        body["overlap_s"] = overlap_s
+    answer = _call(addon.service, "POST", f"/{addon.id}/actions/rotate-credentials", body)
+    if isinstance(answer, Uncertain):
+        return answer
+    message = _text((answer.body or {}).get("message"))
+    match answer.status:
+        case 200 | 202:
+            return Accepted(message=message)
+        case 404 | 405 | 410:
+            return Gone()
+        case 422 | 503 if message:
+            return Refused(message=message, status=answer.status)
+        case status:
+            return Uncertain(reason=f"the provider answered {status}")
+
+
 def _name_and_app(attachment: Attachment) -> dict[str, object]:
     return {"name": attachment.name, "app": attachment.app.name}
 
@@ -140,27 +165,31 @@ def _call(
     """One request, given up after 25 s in all, however slowly the answer trickles in."""
     # Our own provider may be this very process: it would starve if every connection waited for it.
     release_connection()
-    deadline = time.monotonic() + CALL_TIMEOUT_S
     received = bytearray()
     try:
         with (
+            CallDeadline(CALL_TIMEOUT_S) as deadline,
             httpx.Client(
                 auth=(service.name, service.password),
-                headers={"Accept": "application/vnd.heroku-addons+json; version=3"},
-                timeout=CALL_TIMEOUT_S,
+                headers=_HEADERS,
+                timeout=httpx.Timeout(CALL_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+                follow_redirects=False,  # another address must not get the password
                 verify=_tls_context(),
             ) as client,
-            client.stream(method, service.base_url + path, json=body) as response,
+            client.stream(
+                method, service.base_url + path, json=body, extensions={"trace": deadline.trace}
+            ) as response,
         ):
-            for chunk in response.iter_bytes():
+            for chunk in response.iter_raw():
                 received += chunk
                 if len(received) > ANSWER_MAX_BYTES:
                     return Uncertain(reason="the provider's answer is too long")
-                if time.monotonic() > deadline:
-                    return Uncertain(reason="the provider's answer took too long")
-            return _Answer(status=response.status_code, body=_parse(bytes(received)))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Uncertain(reason=f"the provider did not answer: {type(error).__name__}")
+        if not deadline.has_passed:
+            return Uncertain(reason=f"the provider did not answer: {type(error).__name__}")
+    if deadline.has_passed:  # then the answer may have been cut without an error
+        return Uncertain(reason="the provider's answer took too long")
+    return _Answer(status=response.status_code, body=_parse(bytes(received)))
 
 
 @cache
@@ -169,6 +198,9 @@ def _tls_context() -> SSLContext:
 
 
 def _parse(received: bytes) -> Mapping[str, object] | None:
+    """None for what is no JSON object; an empty body says nothing, as an empty object does."""
+    if not received.strip():
+        return {}
     try:
         body = json.loads(received)
     except (ValueError, RecursionError):
@@ -206,7 +238,7 @@ def _read_config_reply(
         return Uncertain(reason=f"the provider answered {answer.status}")
     written = body.get("config")
     config = {} if written is None and not needs_config else _config(service, written)
-    if config is None or (needs_id and not provider_id):
+    if answer.body is None or config is None or (needs_id and not provider_id):
         return Uncertain(reason=f"the provider answered {answer.status} with a malformed body")
     return Done(config=config, message=message, provider_id=provider_id)
 

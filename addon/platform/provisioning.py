@@ -37,6 +37,10 @@ logger = logging.getLogger(__name__)
 
 NAME_PATTERN = re.compile(r"[a-zA-Z][A-Za-z0-9_-]{1,255}")
 GENERATED_NAME_TRIES = 10
+WAITING_MESSAGE = (
+    "Its provider gave no clear answer yet and is asked again in the background, for up to 24 "
+    "hours. Should that fail, `heroku notifications` tells, and nothing is charged."
+)
 
 
 class InvalidAddonName(Exception):
@@ -321,8 +325,12 @@ def _notify_failed(addon: Addon, why: str, now: datetime) -> None:
 
 def _note(addon: Addon, reason: str) -> None:
     logger.warning("provider call for %s: %s", addon.id, reason)
-    Addon.objects.filter(id=addon.id).update(last_error=reason)
     addon.last_error = reason
+    if addon.state == State.PROVISIONING:
+        addon.provision_message = WAITING_MESSAGE
+    Addon.objects.filter(id=addon.id, state=addon.state).update(
+        last_error=reason, provision_message=addon.provision_message
+    )
 
 
 def destroy(addon: Addon, account: Account, now: datetime, *, force: bool) -> Addon:

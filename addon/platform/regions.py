@@ -4,6 +4,8 @@ import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from addon.regions import PARTNER_NAMES
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Region:
@@ -11,7 +13,6 @@ class Region:
     description: str
     country: str
     locale: str
-    substrate_region: str
 
     @property
     def id(self) -> uuid.UUID:
@@ -20,7 +21,11 @@ class Region:
     @property
     def partner_name(self) -> str:
         """As a provision request carries it, e.g. amazon-web-services::us-east-1."""
-        return f"amazon-web-services::{self.substrate_region}"
+        return PARTNER_NAMES[self.name]
+
+    @property
+    def substrate_region(self) -> str:
+        return self.partner_name.partition("::")[2]
 
 
 REGIONS = {
@@ -29,14 +34,12 @@ REGIONS = {
         description="United States",
         country="United States",
         locale="Virginia",
-        substrate_region="us-east-1",
     ),
     "eu": Region(
         name="eu",
         description="Europe",
         country="Ireland",
         locale="Dublin",
-        substrate_region="eu-west-1",
     ),
 }
 

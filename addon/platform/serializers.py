@@ -213,15 +213,16 @@ def _addon_json(addon: Addon, plan: Answer, config_vars: list[str], is_own: bool
         "provider_id": addon.provider_id if is_own else "",
         "state": addon.state if addon.failed_at is None else State.DEPROVISIONED,
         "updated_at": iso(addon.updated_at),
-        "web_url": _dashboard_url(addon) if is_own else None,
+        "web_url": _dashboard_url(addon, addon.app) if is_own else None,
     }
     if addon.provision_message and is_own:
         answer["provision_message"] = addon.provision_message  # a string or absent, never null
     return answer
 
 
-def _dashboard_url(addon: Addon) -> str:
-    return f"{settings.PUBLIC_URL}/dashboard/addons/{addon.id}"
+def _dashboard_url(addon: Addon, context: App) -> str:
+    url = f"{settings.PUBLIC_URL}/dashboard/addons/{addon.id}"
+    return url if context.id == addon.app_id else f"{url}?context_app={context.name}"
 
 
 def attachments_json(
@@ -251,7 +252,7 @@ def attachment_json(attachment: Attachment) -> Answer:
         "name": attachment.name,
         "namespace": None,
         "updated_at": iso(attachment.updated_at),
-        "web_url": _dashboard_url(attachment.addon),
+        "web_url": _dashboard_url(attachment.addon, attachment.app),
     }
 
 

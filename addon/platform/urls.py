@@ -55,6 +55,7 @@ urlpatterns = [
     path("addons/<str:addon>", addons.AddonView.as_view()),
     path("addons/<str:addon>/actions/deprovision", partner.DeprovisionView.as_view()),
     path("addons/<str:addon>/actions/provision", partner.ProvisionView.as_view()),
+    path("addons/<str:addon>/actions/rotate-credentials", addons.RotateCredentialsView.as_view()),
     path("addons/<str:addon>/addon-attachments", attachments.AddonAttachmentsView.as_view()),
     path("addons/<str:addon>/config", addons.AddonConfigView.as_view()),
     path("addons/<str:addon>/config/<str:namespace>", addons.AddonNamespaceConfigView.as_view()),

@@ -10,7 +10,7 @@ import secrets
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from addon.platform.models import Account
-from addon.platform.redis_client import redis_client
+from addon.redis_client import redis_client
 
 COOKIE = "annex_session"
 LASTS_S = 14 * 24 * 3_600

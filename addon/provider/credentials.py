@@ -9,11 +9,14 @@ import hashlib
 import secrets
 import string
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import Q
+from django.db.models.functions import Now
 
 from addon.provider.models import Attachment, Credential
 
@@ -37,6 +40,9 @@ class Identity:
     resource_id: UUID
     service_name: str
     plan_slug: str
+    region: str
+    options: Mapping[str, str]
+    has_log_stream: bool
 
 
 def new_key() -> str:
@@ -77,28 +83,34 @@ def issue(attachment: Attachment, now: datetime) -> Credential:
     )
 
 
+def retire(attachment: Attachment, expires_at: datetime, now: datetime) -> None:
+    """Let every live key of `attachment` end at `expires_at`, unless it ends before."""
+    live = attachment.credentials.live(now)
+    live.filter(Q(expires_at=None) | Q(expires_at__gt=expires_at)).update(expires_at=expires_at)
+
+
 def revoke(attachment: Attachment, now: datetime) -> None:
     """Revoke every key of `attachment`; idempotent."""
     attachment.credentials.filter(revoked_at=None).update(revoked_at=now)
 
 
 def newest_key(attachment: Attachment) -> str | None:
-    """The key that config vars show: the newest that is not revoked."""
-    live = attachment.credentials.filter(revoked_at=None).order_by("-created_at").first()
-    return None if live is None else live.key
+    """The key that config vars show: the newest that nothing ends."""
+    current = attachment.credentials.filter(revoked_at=None, expires_at=None)
+    newest = current.order_by("-created_at").first()
+    return None if newest is None else newest.key
 
 
 def find_identity(key: str) -> Identity | None:
     """Whom `key` belongs to, in one query.
 
-    None for a key that is malformed, unknown or revoked, and when its attachment is detached or its
-    resource deprovisioned.
+    None for a key that is malformed, unknown, revoked or past its end by PostgreSQL's clock, and
+    when its attachment is detached or its resource deprovisioned.
     """
     if not is_well_formed(key):
         return None
-    live = Credential.objects.filter(
+    live = Credential.objects.live(Now()).filter(
         digest=_digest(key),
-        revoked_at=None,
         attachment__detached_at=None,
         attachment__resource__deprovisioned_at=None,
     )
@@ -116,4 +128,7 @@ def _identity(credential: Credential) -> Identity:
         resource_id=attachment.resource.id,
         service_name=settings.ADDON_SERVICE_NAME,
         plan_slug=attachment.resource.plan_slug,
+        region=attachment.resource.region,
+        options=attachment.resource.options,
+        has_log_stream=attachment.resource.log_input_url != "",
     )

@@ -132,9 +132,10 @@ def _deliver(callback: Callback, resource: Resource, clock: Clock) -> None:
         grants.forget_access(resource.id)
         raise
     with transaction.atomic():
-        callbacks.end(callback, "delivered", clock())
+        # The resource first, as whoever deprovisions it does: the other way round is a deadlock.
         if callback.kind == CallbackKind.PROVISION:
             provisioning.confirm(resource.id)
+        callbacks.end(callback, "delivered", clock())
 
 
 def _send(callback: Callback, resource: Resource, token: str) -> None:

@@ -6,10 +6,13 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from addon.json_api import InvalidField, unavailable
+from addon.provider.key_rotation import PlatformNotReachable, SharedKey, TooManyKeys
+from addon.provider.options import InvalidOption
 from addon.provider.provisioning import (
     AttachmentGone,
     AttachmentNotFound,
     ContentDiffers,
+    RegionNotServed,
     ResourceGone,
     ResourceNotFound,
     ResourceNotReady,
@@ -27,7 +30,12 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     ResourceGone: (410, "gone"),
     AttachmentGone: (410, "gone"),
     InvalidField: (422, "invalid_params"),
+    InvalidOption: (422, "invalid_params"),
+    RegionNotServed: (422, "invalid_params"),
     UnknownPlan: (422, "invalid_params"),
+    SharedKey: (422, "invalid_params"),
+    TooManyKeys: (422, "invalid_params"),
+    PlatformNotReachable: (422, "invalid_params"),
     ResourceNotReady: (503, "service_unavailable"),
 }
 

@@ -2,10 +2,17 @@
 which it may call platforms back, and what they are still to be told."""
 
 import uuid
+from datetime import datetime, timedelta
+from typing import Self
 
 from django.db import models
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
 
 from billing.encryption import EncryptedTextField
+
+# How long an old key works on after its platform was told of the new one, where that came late.
+LATE_GRACE = timedelta(minutes=10)
 
 
 class Work(models.TextChoices):
@@ -28,12 +35,15 @@ class Resource(models.Model):
     id = models.UUIDField(primary_key=True)
     name = models.CharField(max_length=256, blank=True, help_text="renamable, so never a key")
     plan_slug = models.CharField(max_length=100)
-    region = models.CharField(max_length=100, blank=True)
+    region = models.CharField(max_length=100, help_text="us or eu")
     options = models.JSONField(default=dict, blank=True)
     callback_url = models.CharField(max_length=500, blank=True)
     log_input_url = EncryptedTextField(blank=True)
     log_drain_token = EncryptedTextField(blank=True)
     request_digest = models.CharField(max_length=64, help_text="what a repeated request must match")
+    told_at = models.DateTimeField(
+        null=True, blank=True, help_text="of what the platform's last webhook about it said"
+    )
     created_at = models.DateTimeField()
     provisioned_at = models.DateTimeField(
         null=True, blank=True, help_text="since when it has keys; empty while it is being made"
@@ -54,12 +64,20 @@ class Resource(models.Model):
 
 
 class Attachment(models.Model):
-    """One use of a resource by one app, with credentials, limits and metering of its own."""
+    """One use of a resource by one app, with credentials, limits and metering of its own.
+
+    Of a platform that has one config for the resource, as Heroku, an attachment with the id of the
+    resource has the key, and those that webhooks tell of share it.
+    """
 
     id = models.UUIDField(primary_key=True)
     resource = models.ForeignKey(Resource, models.PROTECT, related_name="attachments")
     name = models.CharField(max_length=256)
     app_name = models.CharField(max_length=64, blank=True)
+    shares_key = models.BooleanField(default=False, help_text="it has no key of its own")
+    told_at = models.DateTimeField(
+        null=True, blank=True, help_text="of what the platform's last webhook about it said"
+    )
     created_at = models.DateTimeField()
     detached_at = models.DateTimeField(null=True, blank=True)
 
@@ -67,8 +85,24 @@ class Attachment(models.Model):
         return f"{self.app_name}::{self.name}" if self.app_name else self.name
 
 
+class CredentialQuerySet(models.QuerySet["Credential"]):
+    def live(self, at: datetime | Now) -> Self:
+        """Those that are not revoked, and not past their end either: one that was replaced does not
+        end before the platform was told, and, if that came late, LATE_GRACE after it."""
+        was_late = Q(ended_at__gt=OuterRef("expires_at")) & Q(ended_at__gt=at - LATE_GRACE)
+        untold = Callback.objects.filter(
+            Q(ended_at=None) | was_late,
+            Q(attachment=None) | Q(attachment=OuterRef("attachment")),
+            resource=OuterRef("attachment__resource"),
+            kind=CallbackKind.CONFIG,
+        )
+        has_no_end_yet = Q(expires_at=None) | Q(expires_at__gt=at) | Q(Exists(untold))
+        return self.filter(has_no_end_yet, revoked_at=None)
+
+
 class Credential(models.Model):
-    """A key of an attachment. An attachment may have several that are live, while keys rotate."""
+    """A key of an attachment. While keys rotate several are live: the one without an end is that
+    of the config vars."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     attachment = models.ForeignKey(Attachment, models.PROTECT, related_name="credentials")
@@ -76,7 +110,10 @@ class Credential(models.Model):
     key = EncryptedTextField()
     hint = models.CharField(max_length=16, help_text="how the key starts")
     created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="set when it is replaced")
     revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects = CredentialQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"{self.hint}…"

@@ -19,17 +19,24 @@ from django.conf import settings
 from django.db import transaction
 
 from addon.inserts import insert_unless_there
-from addon.provider import callbacks, credentials, grants
+from addon.provider import callbacks, credentials, grants, log_lines
+from addon.provider.endpoints import endpoint_of
 from addon.provider.grants import OAuthGrant
 from addon.provider.manifest import CONFIG_VARS_PREFIX
 from addon.provider.models import Attachment, Resource, Work
+from addon.provider.options import check_options
+from addon.regions import PARTNER_NAMES, find_region
 from billing import subscriptions
 from billing.models import Plan, Subscription
-from billing.plans import find_plan, plans_of
+from billing.plans import default_model_id, find_plan, plans_of
 
 
 class UnknownPlan(Exception):
     """The plan is not one of ours; the text lists those that are."""
+
+
+class RegionNotServed(Exception):
+    """The region is not one of ours; the text lists those that are."""
 
 
 class ContentDiffers(Exception):
@@ -78,7 +85,8 @@ class ProvisionRequest:
 
     def digest(self) -> str:
         """Over what a repeat must have in common with the first request."""
-        content = [self.plan_slug, self.region, dict(self.options)]
+        region = PARTNER_NAMES.get(find_region(self.region) or "", self.region)
+        content = [self.plan_slug, region, dict(self.options)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -108,29 +116,60 @@ class PlanChanged:
 def provision(request: ProvisionRequest, now: datetime) -> Provisioned | Accepted:
     """The resource `request.uuid` with its first attachment and key, made unless it exists.
 
-    Accepted is the answer for a plan that is provisioned in the background, to a repeat too.
-    Raises UnknownPlan, ContentDiffers, ResourceGone, AttachmentGone.
+    A repeat is told what holds now, also where the plan or the key has changed since. Accepted is
+    the answer for a plan that is provisioned in the background, to a repeat too. Raises
+    UnknownPlan, RegionNotServed, InvalidOption, ContentDiffers, ResourceGone, AttachmentGone.
     """
-    plan = _get_plan(request.plan_slug)
     with transaction.atomic():
-        resource = _row(request, plan, now)
         # A parallel request of the same uuid waits here until the first has committed.
-        if insert_unless_there(resource):
-            _subscribe(resource, plan, now)
-            grants.keep(resource, request.oauth_grant, now)
-            if resource.next_attempt_at is not None:
-                callbacks.wake(resource)
-        else:
+        resource = _row(request, now)
+        created = insert_unless_there(resource)
+        if not created:
             resource = _lock(request.uuid)
+        plan = _get_plan(resource.plan_slug)
+        if created:
+            _check_order(request, plan)
+            _subscribe(resource, plan, now)
+        else:
             _check_repeat(resource, request)
-            grants.keep(resource, request.oauth_grant, now)
-            if not grants.is_exchanged(resource):
-                callbacks.make_due(resource, now)
+        grants.keep(resource, request.oauth_grant, now)
+        attachment = _insert_attachment(resource, request.attachment, now)
+        if created:
+            _begin(resource, attachment, plan, now)
+        elif not grants.is_exchanged(resource):
+            callbacks.make_due(resource, now)
         if resource.is_async:
-            _insert_attachment(resource, request.attachment, now)
             return Accepted(resource_id=resource.id, message=_message_later(resource))
-        config = _config(_attach(resource, request.attachment, now), plan)
-    return Provisioned(resource_id=resource.id, config=config, message=_message(plan))
+        config = _config(resource, attachment, plan)
+    return Provisioned(resource_id=resource.id, config=config, message=_message(resource, plan))
+
+
+def _check_order(request: ProvisionRequest, plan: Plan) -> None:
+    """Raises RegionNotServed, InvalidOption."""
+    if _region(request) not in settings.REGIONS:
+        served = ", ".join(f"{name} ({PARTNER_NAMES[name]})" for name in settings.REGIONS)
+        raise RegionNotServed(
+            f"There is no {settings.ADDON_SERVICE_NAME} in the region {request.region!r}. The "
+            f"regions are: {served}"
+        )
+    check_options(plan, request.options)
+
+
+def _region(request: ProvisionRequest) -> str:
+    """Where the platform names none, the deployment's first."""
+    return find_region(request.region) or request.region or str(settings.REGIONS[0])
+
+
+def _begin(resource: Resource, attachment: Attachment, plan: Plan, now: datetime) -> None:
+    """Its key now, or later what it waits for; and the grant is to be exchanged either way."""
+    can_call_back = resource.next_attempt_at is not None
+    if can_call_back:
+        callbacks.wake(resource)
+    if can_call_back and Work.PROVISION in plan.async_operations:
+        resource.is_async, resource.pending, resource.provisioned_at = True, Work.PROVISION, None
+        resource.save(update_fields=["is_async", "pending", "provisioned_at"])
+    else:
+        credentials.issue(attachment, now)
 
 
 def _message_later(resource: Resource) -> str:
@@ -152,10 +191,11 @@ def _subscribe(resource: Resource, plan: Plan, now: datetime) -> None:
         )
 
 
-def _message(plan: Plan) -> str:
-    url = f"{settings.INFERENCE_URL}/v1/embeddings"
+def _message(resource: Resource, plan: Plan) -> str:
+    url = f"{endpoint_of(resource.region)}/v1/embeddings"
     others = ", other models by the parameter model" if plan.serves_all_models else ""
-    return f"Ready: POST {url} for the model {plan.model_id}{others}"
+    model_id = default_model_id(plan, resource.options)
+    return f"Ready: POST {url} for the model {model_id}{others}"
 
 
 def _get_plan(slug: str) -> Plan:
@@ -175,36 +215,32 @@ def _check_repeat(resource: Resource, request: ProvisionRequest) -> None:
         )
 
 
-def _row(request: ProvisionRequest, plan: Plan, now: datetime) -> Resource:
+def _row(request: ProvisionRequest, now: datetime) -> Resource:
     can_call_back = grants.is_usable(request.oauth_grant, request.callback_url)
-    is_async = can_call_back and Work.PROVISION in plan.async_operations
     return Resource(
         id=request.uuid,
         name=request.name,
         plan_slug=request.plan_slug,
-        region=request.region,
+        region=_region(request),
         options=dict(request.options),
         callback_url=request.callback_url,
         log_input_url=request.log_input_url,
         log_drain_token=request.log_drain_token,
         request_digest=request.digest(),
         created_at=now,
-        provisioned_at=None if is_async else now,
-        is_async=is_async,
-        pending=Work.PROVISION if is_async else "",
-        next_attempt_at=now if can_call_back else None,  # to exchange the grant, at least
+        provisioned_at=now,
+        next_attempt_at=now if can_call_back else None,
     )
 
 
-def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> str:
-    """The key that config vars show, of an attachment that is made unless it exists."""
-    attachment, created = _insert_attachment(resource, request, now)
-    return credentials.issue(attachment, now).key if created else _key_of(attachment)
+def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> Attachment:
+    attachment = _insert_attachment(resource, request, now)
+    if not attachment.credentials.exists():
+        credentials.issue(attachment, now)
+    return attachment
 
 
-def _insert_attachment(
-    resource: Resource, request: AttachmentRequest, now: datetime
-) -> tuple[Attachment, bool]:
+def _insert_attachment(resource: Resource, request: AttachmentRequest, now: datetime) -> Attachment:
     attachment = Attachment(
         id=request.id,
         resource=resource,
@@ -213,7 +249,7 @@ def _insert_attachment(
         created_at=now,
     )
     if insert_unless_there(attachment):
-        return attachment, True
+        return attachment
     attachment = Attachment.objects.get(id=request.id)
     if attachment.detached_at is not None:
         raise AttachmentGone(f"The attachment {attachment.id} was detached")
@@ -224,25 +260,21 @@ def _insert_attachment(
     if attachment.app_name != request.app_name:  # the app was renamed
         attachment.app_name = request.app_name
         attachment.save(update_fields=["app_name"])
-    return attachment, False
+    return attachment
 
 
-def _key_of(attachment: Attachment) -> str:
+def _config(resource: Resource, attachment: Attachment, plan: Plan) -> dict[str, str]:
     key = credentials.newest_key(attachment)
     if key is None:
         raise AttachmentGone(f"Every key of the attachment {attachment.id} was revoked")
-    return key
+    return {**_shared_config(resource, plan), f"{CONFIG_VARS_PREFIX}_KEY": key}
 
 
-def _config(key: str, plan: Plan) -> dict[str, str]:
-    return {**_shared_config(plan), f"{CONFIG_VARS_PREFIX}_KEY": key}
-
-
-def _shared_config(plan: Plan) -> dict[str, str]:
+def _shared_config(resource: Resource, plan: Plan) -> dict[str, str]:
     """What every attachment of a resource has alike."""
     return {
-        f"{CONFIG_VARS_PREFIX}_URL": settings.INFERENCE_URL,
-        f"{CONFIG_VARS_PREFIX}_MODEL_ID": plan.model_id,
+        f"{CONFIG_VARS_PREFIX}_URL": endpoint_of(resource.region),
+        f"{CONFIG_VARS_PREFIX}_MODEL_ID": default_model_id(plan, resource.options),
     }
 
 
@@ -251,16 +283,16 @@ def current_config(resource_id: UUID, attachment: Attachment | None) -> Mapping[
 
     Raises ResourceNotFound, ResourceGone, AttachmentGone, UnknownPlan.
     """
-    resource = _check_live(Resource.objects.filter(id=resource_id).first(), resource_id)
+    resource = check_live(Resource.objects.filter(id=resource_id).first(), resource_id)
     plan = _get_plan(resource.plan_slug)
     # A platform that names no attachments has one, whose id is the resource's, and all is its.
     wanted = resource.id if attachment is None else attachment.id
     found = resource.attachments.filter(id=wanted).first()
     if found is None:
-        return _shared_config(plan)
+        return _shared_config(resource, plan)
     if found.detached_at is not None:
         raise AttachmentGone(f"The attachment {found.id} was detached")
-    return _config(_key_of(found), plan)
+    return _config(resource, found, plan)
 
 
 def change_plan(resource_id: UUID, plan_slug: str, now: datetime) -> PlanChanged | Accepted:
@@ -269,9 +301,9 @@ def change_plan(resource_id: UUID, plan_slug: str, now: datetime) -> PlanChanged
     What was asked for last holds. Raises UnknownPlan, ResourceNotFound, ResourceGone,
     ResourceNotReady.
     """
-    plan = _get_plan(plan_slug)
     with transaction.atomic():
-        resource = _lock_ready(resource_id)
+        resource = lock_ready(resource_id)
+        plan = _get_plan(plan_slug)
         is_later = Work.PLAN_CHANGE in plan.async_operations and grants.may_call(resource)
         if resource.plan_slug != plan.slug and is_later:
             resource.pending, resource.pending_plan_slug = Work.PLAN_CHANGE, plan.slug
@@ -279,12 +311,13 @@ def change_plan(resource_id: UUID, plan_slug: str, now: datetime) -> PlanChanged
             callbacks.make_due(resource, now)
             return Accepted(resource_id=resource.id, message=f"Changing the plan to {plan.name}")
         put_on_plan(resource, plan, now)
-    return PlanChanged(config=_shared_config(plan), message=_message(plan))
+    return PlanChanged(config=_shared_config(resource, plan), message=_message(resource, plan))
 
 
 def put_on_plan(resource: Resource, plan: Plan, now: datetime) -> None:
     """Within a transaction that holds the resource's lock."""
     if resource.plan_slug != plan.slug:
+        log_lines.write_plan_change(resource, resource.plan_slug, plan.slug, now)
         resource.plan_slug = plan.slug
         # Where our own platform is the customer's, it changes the subscription itself.
         if subscriptions.find_customer_id(resource.id) == resource.id:
@@ -349,7 +382,7 @@ def finish(resource_id: UUID, now: datetime) -> None:
 
 def _finish_provision(resource: Resource, now: datetime) -> None:
     """It stays pending until the platform knows: what it never heard of ends at the deadline."""
-    for attachment in resource.attachments.filter(detached_at=None):
+    for attachment in resource.attachments.filter(detached_at=None, shares_key=False):
         credentials.issue(attachment, now)
         callbacks.queue_config(attachment, now)
     resource.provisioned_at = now
@@ -377,8 +410,9 @@ def attach(resource_id: UUID, request: AttachmentRequest, now: datetime) -> Mapp
     Raises ResourceNotFound, ResourceGone, ResourceNotReady, AttachmentGone, ContentDiffers.
     """
     with transaction.atomic():
-        resource = _lock_ready(resource_id)
-        return _config(_attach(resource, request, now), _get_plan(resource.plan_slug))
+        resource = lock_ready(resource_id)
+        attachment = _attach(resource, request, now)
+        return _config(resource, attachment, _get_plan(resource.plan_slug))
 
 
 def detach(resource_id: UUID, attachment_id: UUID, now: datetime) -> None:
@@ -398,10 +432,11 @@ def detach(resource_id: UUID, attachment_id: UUID, now: datetime) -> None:
 
 def _lock_row(resource_id: UUID) -> Resource:
     resource = Resource.objects.select_for_update().filter(id=resource_id).first()
-    return _check_live(resource, resource_id)
+    return check_live(resource, resource_id)
 
 
-def _check_live(resource: Resource | None, resource_id: UUID) -> Resource:
+def check_live(resource: Resource | None, resource_id: UUID) -> Resource:
+    """Raises ResourceNotFound, ResourceGone."""
     if resource is None:
         raise ResourceNotFound(f"There is no resource {resource_id}")
     if resource.deprovisioned_at is not None:
@@ -416,7 +451,9 @@ def _lock(resource_id: UUID) -> Resource:
     return resource
 
 
-def _lock_ready(resource_id: UUID) -> Resource:
+def lock_ready(resource_id: UUID) -> Resource:
+    """Until the transaction ends nobody else changes it. Raises ResourceNotFound, ResourceGone,
+    ResourceNotReady."""
     resource = _lock(resource_id)
     if resource.pending == Work.PROVISION:
         raise ResourceNotReady(f"The resource {resource_id} is still being provisioned")

@@ -4,19 +4,25 @@ Unknown fields are welcome, as the contract asks of a provider. Our own platform
 Heroku does not, and its resource gets one attachment under the resource's own id.
 """
 
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
+
+from django.conf import settings
 
 from addon.json_api import (
     InvalidField,
     Json,
     find_text,
+    iso,
     read_object,
     read_options,
     read_text,
     read_uuid,
 )
 from addon.provider.grants import OAuthGrant
+from addon.provider.key_rotation import OVERLAP_MAX, Rotated
 from addon.provider.manifest import CONFIG_VARS_PREFIX
 from addon.provider.provisioning import (
     Accepted,
@@ -103,3 +109,36 @@ def provisioned_json(provisioned: Provisioned) -> dict[str, object]:
 def accepted_json(accepted: Accepted) -> dict[str, object]:
     """Without config, which the platform is told later."""
     return {"id": str(accepted.resource_id), "message": accepted.message}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RotationRequest:
+    """Of every attachment, where none is named."""
+
+    attachment_id: UUID | None
+    overlap: timedelta
+
+
+def read_rotation_request(data: object) -> RotationRequest:
+    """Raises InvalidField, which names the field."""
+    body = read_object(data)
+    overlap_s = body.get("overlap_s", settings.KEY_OVERLAP_S)
+    longest = int(OVERLAP_MAX.total_seconds())
+    if type(overlap_s) is not int or not 0 <= overlap_s <= longest:
+        raise InvalidField(f"overlap_s must be 0 to {longest} seconds, or absent")
+    return RotationRequest(
+        attachment_id=None if body.get("attachment") is None else read_uuid(body, "attachment"),
+        overlap=timedelta(seconds=overlap_s),
+    )
+
+
+def rotated_json(resource_id: UUID, rotated: Iterable[Rotated]) -> dict[str, object]:
+    """Without config, which the platform is told later."""
+    return {
+        "id": str(resource_id),
+        "message": "The config vars follow",
+        "attachments": [
+            {"id": str(row.attachment_id), "old_keys_end_at": iso(row.expires_at)}
+            for row in rotated
+        ],
+    }

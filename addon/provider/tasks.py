@@ -5,7 +5,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from addon.provider import deliveries
+from addon.provider import deliveries, log_delivery
 
 
 @shared_task(name="addon.provider.drive")
@@ -19,3 +19,9 @@ def drive(resource_id: str) -> None:
 def reconcile() -> None:
     """Every 15 s: drive every resource that is due. Safe to run twice and in parallel."""
     deliveries.reconcile(timezone.now)
+
+
+@shared_task(name="addon.provider.send_log_lines")
+def send_log_lines() -> None:
+    """Every 5 s: send apps the log lines that wait. One run at a time."""
+    log_delivery.send_log_lines(timezone.now)

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from addon.json_api import AlwaysJson, StrictJsonParser, find_uuid
-from addon.provider import errors, provisioning
+from addon.provider import errors, key_rotation, provisioning
 from addon.provider.authentication import PlatformAuthentication
 from addon.provider.provisioning import Accepted, AttachmentNotFound, ResourceNotFound
 from addon.provider.serializers import (
@@ -19,6 +19,8 @@ from addon.provider.serializers import (
     read_attachment_request,
     read_plan_slug,
     read_provision_request,
+    read_rotation_request,
+    rotated_json,
 )
 
 
@@ -66,6 +68,22 @@ class AttachmentView(PartnerView):
     def delete(self, request: Request, resource: str, attachment: str) -> Response:
         provisioning.detach(_resource_id(resource), _attachment_id(attachment), timezone.now())
         return Response(status=204)
+
+
+class RotateCredentialsView(PartnerView):
+    """Our extension of the contract: the config follows by a callback."""
+
+    def post(self, request: Request, resource: str) -> Response:
+        resource_id, now = _resource_id(resource), timezone.now()
+        wanted = read_rotation_request(request.data)
+        if wanted.attachment_id is None:
+            rotated = key_rotation.rotate_resource(resource_id, wanted.overlap, now)
+        else:
+            attachment_id = wanted.attachment_id
+            rotated = [
+                key_rotation.rotate_attachment(resource_id, attachment_id, wanted.overlap, now)
+            ]
+        return Response(rotated_json(resource_id, rotated), status=202)
 
 
 def _resource_id(text: str) -> UUID:

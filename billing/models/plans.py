@@ -2,8 +2,11 @@
 
 import uuid
 
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
+
+from billing.option_schemas import validate_schema
 
 
 class Plan(models.Model):
@@ -36,6 +39,13 @@ class Plan(models.Model):
     workers = models.PositiveIntegerField(
         default=0, help_text="how many of a resource's own workers are paid for by the hour"
     )
+    options_schema = models.JSONField(
+        default=dict,
+        blank=True,
+        validators=[validate_schema],
+        help_text="JSON Schema of the options of addons:create; each is a string, and those that "
+        "it does not name are ignored",
+    )
     async_operations = models.JSONField(
         default=list,
         blank=True,
@@ -61,6 +71,13 @@ class Plan(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        schema = self.options_schema  # whatever was typed, if it was refused already
+        options = schema.get("properties", {}) if isinstance(schema, dict) else {}
+        if "model" in options and not self.serves_all_models:
+            message = "It has the option model, and the plan serves one model only."
+            raise ValidationError({"options_schema": message})
 
     @property
     def name(self) -> str:

@@ -124,7 +124,7 @@ def runtime_error(failure: Failure) -> tuple[int, str]:
             return 403, "MissingAuthenticationTokenException"
         case 401, _:
             return 403, "UnrecognizedClientException"
-        case ((403 | 404), _):
+        case ((403 | 404 | 421), _):
             return 400, "ValidationError"
         case ((405 | 408 | 413 | 415 | 499), _):
             return failure.status, "ValidationError"

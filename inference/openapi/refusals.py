@@ -55,6 +55,9 @@ KEY = (
         when="the key is mistyped, unknown or revoked",
         headers=("www-authenticate",),
     ),
+    Refusal(
+        status=421, code="wrong_region", when="the key's resource is in a region served elsewhere"
+    ),
 )
 KNOWN = (Refusal(status=404, code="model_not_found", when="no model has that id"),)
 MODEL = (
@@ -155,7 +158,7 @@ IDEMPOTENCY = (
 DRY_RUN = (*KEY, *BODY, *MODEL, *INSTALLED, *PRICED, *STATE, *ANY)
 # The caller's standing, which nobody can tell before the caller is known, or without Redis.
 EMBEDDINGS = tuple(
-    refusal if refusal.status in (401, 405) else replace(refusal, optional=RATE_LIMITS)
+    refusal if refusal.status in (401, 405, 421) else replace(refusal, optional=RATE_LIMITS)
     for refusal in (*DRY_RUN, *COMPUTATION, *IDEMPOTENCY)
 )
 REFUSALS = (*EMBEDDINGS, *CALIBRATED, *ADDON, *PATH)

@@ -31,12 +31,13 @@ from redis.retry import Retry  # noqa: E402
 from config.celery import app  # noqa: E402
 from inference import presence, wire  # noqa: E402
 from inference.catalogue import get_model, queue_name  # noqa: E402
+from inference.pools import pool_name  # noqa: E402
 from tests.chaos import haste  # noqa: E402, F401 - shortens times
 from tests.chaos.faults import Striker  # noqa: E402
 from tests.chaos.schedule import MODEL_ID  # noqa: E402
 
 POOL = "instant"
-QUEUE = queue_name(MODEL_ID, POOL)
+QUEUE = queue_name(MODEL_ID, pool_name("us", POOL))
 REPORT = presence.Report(token_budget=100_000, tokens_per_s=1e9, is_loaded=True)
 DIMENSIONS = get_model(MODEL_ID).dimensions
 

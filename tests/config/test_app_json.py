@@ -82,7 +82,8 @@ def test_every_variable_that_is_read_is_documented_and_no_other() -> None:
 
 
 def test_secrets_are_generated(app_json: dict[str, Any]) -> None:
-    for name in ("SECRET_KEY", "ENCRYPTION_KEYS", "PROVIDER_PASSWORD", "INVOICE_SIGNING_KEY"):
+    passwords = ("PROVIDER_PASSWORD", "SSO_SALT", "PROVIDER_WEBHOOK_SECRET")
+    for name in ("SECRET_KEY", "ENCRYPTION_KEYS", "INVOICE_SIGNING_KEY", *passwords):
         assert app_json["env"][name]["generator"] == "secret"
 
 

@@ -5,6 +5,7 @@ from io import StringIO
 import pytest
 from django.contrib.auth import authenticate
 from django.core.management import CommandError, call_command
+from pytest_django import Settings
 
 from addon.platform.accounts import find_account
 from billing.plans import plans_of
@@ -45,6 +46,19 @@ def test_create_account_prints_the_line_that_signs_in() -> None:
     call_command("create_account", "new@example.com", stdout=out)
     assert out.getvalue().startswith("export HEROKU_HOST=http://localhost:5000 HEROKU_API_KEY=HRKU")
     assert find_account("new@example.com") is not None
+
+
+def test_a_shell_is_not_pointed_at_an_address_from_which_the_cli_would_go_elsewhere(
+    settings: Settings,
+) -> None:
+    call_command("create_account", settings.ACCOUNT_EMAIL, stdout=StringIO())
+    settings.PUBLIC_URL = "https://annex.example.com"
+    with pytest.raises(CommandError, match=r"annex\.example\.com: .* api\.heroku\.com"):
+        call_command("heroku_env", stdout=StringIO())
+    settings.PUBLIC_URL = "http://127.0.0.1:5000"
+    out = StringIO()
+    call_command("heroku_env", stdout=out)
+    assert "HEROKU_HOST=http://127.0.0.1:5000 " in out.getvalue()
 
 
 @pytest.mark.parametrize("email", ["DEV@example.com", "no address"])

@@ -119,6 +119,8 @@ def test_secrets_are_made_once_and_kept_for_the_user_only(tmp_path: Path) -> Non
         "SECRET_KEY",
         "ENCRYPTION_KEYS",
         "PROVIDER_PASSWORD",
+        "SSO_SALT",
+        "PROVIDER_WEBHOOK_SECRET",
         "INVOICE_SIGNING_KEY",
         "OPERATOR_PASSWORD",
         "ACCOUNT_API_KEY",

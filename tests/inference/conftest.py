@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from inference import authentication
 from inference.asgi import InferenceApplication
 from inference.catalogue import queue_name
 from inference.database import run_in_database_thread
+from inference.pools import pool_name
 
 MODEL_ID = "all-minilm-l6-v2"
 WORKER_START_S = 90
@@ -51,7 +52,7 @@ def wait_for_workers(
     """Until `count` workers of the pool have announced themselves, `process` among them."""
     deadline = time.monotonic() + WORKER_START_S
     with Redis.from_url(settings.REDIS_URL) as redis:
-        while redis.hlen(f"workers:{queue_name(MODEL_ID, pool)}") < count:
+        while redis.hlen(f"workers:{queue_name(MODEL_ID, pool_name('us', pool))}") < count:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
@@ -88,7 +89,7 @@ def start_worker(redis_client: Redis, tmp_path: Path) -> Iterator[StartWorker]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(pool: str = SHARED_POOL) -> "subprocess.Popen[bytes]":
-        before = redis_client.hlen(f"workers:{queue_name(MODEL_ID, pool)}")
+        before = redis_client.hlen(f"workers:{queue_name(MODEL_ID, pool_name('us', pool))}")
         log = tmp_path / f"worker {len(started)}"
         started.append(launch_worker(log, pool))
         wait_for_workers(before + 1, started[-1], log, pool)
@@ -107,24 +108,24 @@ class Attachment:
     key: str
 
 
-Attach = Callable[[], Awaitable[Attachment]]
+Attach = Callable[..., Awaitable[Attachment]]
 
 
 @pytest.fixture
 def attach(transactional_db: None) -> Attach:
-    """Makes a resource with one attachment, as the platform would."""
+    """Makes a resource with one attachment, as the platform would; in `us` unless told."""
     sync_plans()
     authentication._offers.clear()  # a test before this one may have changed a plan
 
-    def attach_now() -> Attachment:
+    def attach_now(region: str = "us", options: Mapping[str, str] = {}) -> Attachment:
         resource_id, attachment_id = uuid.uuid4(), uuid.uuid4()
         provisioned = provision(
             ProvisionRequest(
                 uuid=resource_id,
                 name="inference-calm-1",
                 plan_slug="standard",
-                region="amazon-web-services::us-east-1",
-                options={},
+                region=region,
+                options=options,
                 callback_url="",
                 attachment=AttachmentRequest(id=attachment_id, name="EMBEDDING", app_name="shop"),
             ),

@@ -22,10 +22,11 @@ from inference import dispatch, presence, wire
 from inference.catalogue import get_model, queue_name
 from inference.dispatch import Dispatcher, EncodeFailed, WorkerUnavailable
 from inference.lanes import TooMuchWaiting
+from inference.pools import pool_name
 from inference.tokenization import TokenBatch, tokenize_now
 
 MODEL = get_model("all-minilm-l6-v2")
-QUEUE = queue_name(MODEL.id, SHARED_POOL)
+QUEUE = queue_name(MODEL.id, pool_name("us", SHARED_POOL))
 REPORT = presence.Report(token_budget=1_000, tokens_per_s=1_000.0)
 
 Announce = Callable[..., None]
@@ -109,7 +110,9 @@ def encode(
 ) -> "asyncio.Task[np.ndarray]":
     deadline_at = time.time() + within_s
     return asyncio.create_task(
-        dispatcher.encode(MODEL, batch, pool=pool, flow_id=flow_id, deadline_at=deadline_at)
+        dispatcher.encode(
+            MODEL, batch, pool=pool_name("us", pool), flow_id=flow_id, deadline_at=deadline_at
+        )
     )
 
 
@@ -277,9 +280,9 @@ async def test_a_pool_has_its_own_queue_and_workers(
     announce()  # of the shared pool
     with pytest.raises(WorkerUnavailable, match="no worker is running"):
         await encode(dispatcher, batch, pool="gold")
-    announce("w2", queue=queue_name(MODEL.id, "gold"))
+    announce("w2", queue=queue_name(MODEL.id, pool_name("us", "gold")))
     task = encode(dispatcher, batch, pool="gold")
-    (part,) = await take_parts(redis, 1, queue=queue_name(MODEL.id, "gold"))
+    (part,) = await take_parts(redis, 1, queue=queue_name(MODEL.id, pool_name("us", "gold")))
     assert await redis.llen(QUEUE) == 0
     await reply(redis, dispatcher, computed(part, 1))
     await task

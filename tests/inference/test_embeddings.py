@@ -166,6 +166,7 @@ async def test_a_worker_survives_a_task_that_is_none(
     from config.celery import app as celery_app
     from inference import wire
     from inference.catalogue import queue_name
+    from inference.pools import pool_name
 
     texts = {"no lengths": (b"\xff" * 8, b"\x02"), "no tokens": (b"\xff" * 4, b"\x01\0\0\0")}
     broken = [
@@ -180,7 +181,7 @@ async def test_a_worker_survives_a_task_that_is_none(
         celery_app.send_task(
             wire.ENCODE_TASK,
             args=[payload],
-            queue=queue_name(MODEL_ID, SHARED_POOL),
+            queue=queue_name(MODEL_ID, pool_name("us", SHARED_POOL)),
             serializer=wire.SERIALIZER,
         )
     body = {"model": MODEL_ID, "input": "still there"}

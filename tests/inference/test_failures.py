@@ -23,6 +23,7 @@ from inference.catalogue import Model, queue_name
 from inference.database import run_in_database_thread
 from inference.dialects import openai
 from inference.dispatch import Dispatcher, EncodeFailed
+from inference.pools import pool_name
 from inference.tokenization import TokenBatch
 from tests.inference.conftest import MODEL_ID, Attach
 from tests.inference.test_refusals import assert_nothing_happened, error_of, post
@@ -34,7 +35,9 @@ def announce_silent_worker() -> None:
     """A worker that never answers."""
     report = presence.Report(token_budget=1_000, tokens_per_s=1_000.0)
     with SyncRedis.from_url(settings.REDIS_URL) as client:
-        presence.announce(client, queue_name(MODEL_ID, SHARED_POOL), "silent", report)
+        presence.announce(
+            client, queue_name(MODEL_ID, pool_name("us", SHARED_POOL)), "silent", report
+        )
 
 
 @pytest.fixture
@@ -214,7 +217,10 @@ async def test_a_broker_that_cannot_be_reached_is_a_503(
     client: httpx.AsyncClient, attach: Attach, redis: Redis
 ) -> None:
     announce_silent_worker()
-    await redis.set(queue_name(MODEL_ID, SHARED_POOL), "not a list, so that nothing can be pushed")
+    await redis.set(
+        queue_name(MODEL_ID, pool_name("us", SHARED_POOL)),
+        "not a list, so that nothing can be pushed",
+    )
     response = await post(client, (await attach()).key)
     assert response.status_code == 503
     assert "the queue cannot be reached" in response.text

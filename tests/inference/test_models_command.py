@@ -26,6 +26,7 @@ from billing.plans import SHARED_POOL
 from inference import presence
 from inference.catalogue import Model, load_catalogue, queue_name
 from inference.management.commands import models as command_module
+from inference.pools import pool_name
 from inference.presence import Report, announce
 from inference.upstream.entries import CohereUpstream
 from inference.upstream.tokenizer import TokenizerNotFetched
@@ -57,7 +58,7 @@ def models(*arguments: str) -> str:
 
 def announce_worker(redis: Redis, pool: str, worker_id: str, *, is_loaded: bool) -> None:
     report = Report(token_budget=1, tokens_per_s=1.0, is_loaded=is_loaded)
-    announce(redis, queue_name("small", pool), worker_id, report)
+    announce(redis, queue_name("small", pool_name("us", pool)), worker_id, report)
 
 
 def test_the_list_says_what_is_installed_loaded_and_which_checkpoint_serves(
@@ -295,7 +296,7 @@ def start_worker(output: int | IO[bytes]) -> "subprocess.Popen[bytes]":
 
 def wait_until_served(worker: "subprocess.Popen[bytes]", redis: Redis, log: Path) -> None:
     deadline = time.monotonic() + WORKER_START_S
-    while not redis.hlen(f"workers:{queue_name('small', SHARED_POOL)}"):
+    while not redis.hlen(f"workers:{queue_name('small', pool_name('us', SHARED_POOL))}"):
         assert worker.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)

@@ -15,6 +15,7 @@ from inference import presence
 from inference.calibration import Corpus, calibration_file, make_calibration, write_calibration
 from inference.catalogue import get_model, load_catalogue, queue_name
 from inference.database import run_in_database_thread
+from inference.pools import pool_name
 from tests.inference.conftest import MODEL_ID, Attach
 
 CHECKPOINT = "sentence-transformers/all-MiniLM-L6-v2"
@@ -26,7 +27,7 @@ async def bearer(attach: Attach) -> dict[str, str]:
 
 def announce(redis: SyncRedis, worker_id: str, pool: str = SHARED_POOL) -> None:
     report = presence.Report(token_budget=1_000, tokens_per_s=1_234.0)
-    presence.announce(redis, queue_name(MODEL_ID, pool), worker_id, report)
+    presence.announce(redis, queue_name(MODEL_ID, pool_name("us", pool)), worker_id, report)
 
 
 async def test_the_catalogue_is_listed_with_what_stands_behind_each_id(

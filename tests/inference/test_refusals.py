@@ -20,6 +20,7 @@ from billing.plans import SHARED_POOL
 from inference import presence
 from inference.catalogue import queue_name
 from inference.database import run_in_database_thread
+from inference.pools import pool_name
 from tests.inference.conftest import MODEL_ID, Attach
 
 GOOD = {"model": MODEL_ID, "input": "hello"}
@@ -217,7 +218,9 @@ async def test_a_silent_worker_is_a_503_at_the_deadline(
     settings.REQUEST_TIMEOUT_S = 0.5
     report = presence.Report(token_budget=1_000, tokens_per_s=1_000.0)
     with SyncRedis.from_url(os.environ["REDIS_URL"]) as announcing:
-        presence.announce(announcing, queue_name(MODEL_ID, SHARED_POOL), "dead", report)
+        presence.announce(
+            announcing, queue_name(MODEL_ID, pool_name("us", SHARED_POOL)), "dead", report
+        )
     started = time.monotonic()
     response = await post(client, (await attach()).key)
     assert response.status_code == 503

@@ -16,11 +16,12 @@ from inference import wire, worker
 from inference.batching import Batch, Held
 from inference.catalogue import model_of_queue, queue_name
 from inference.engine import Encoded
+from inference.pools import pool_name
 from inference.worker import Service
 from tests.inference.conftest import StartWorker
 
 MODEL_ID = "all-minilm-l6-v2"
-QUEUE = queue_name(MODEL_ID, SHARED_POOL)
+QUEUE = queue_name(MODEL_ID, pool_name("us", SHARED_POOL))
 
 
 def part(id_: int, *lengths: int, deadline_at: float | None = None) -> wire.Part:
@@ -42,7 +43,7 @@ def task(*parts: wire.Part, reply_to: str = "replies:test") -> wire.EncodeTask:
 def service(redis_client: Redis) -> Iterator[Service]:
     """A service in this very process: what Celery's signals start."""
     redis = Redis.from_url(settings.REDIS_URL)
-    service = Service(redis=redis, queues={MODEL_ID: QUEUE}, memory_bytes=10**9)
+    service = Service(redis=redis, queues=[QUEUE], memory_bytes=10**9)
     service.load()
     service.start()
     yield service
@@ -109,7 +110,7 @@ def test_it_announces_what_it_can_do(service: Service, redis_client: Redis) -> N
 def test_a_model_that_fits_in_no_memory_is_refused_at_the_start(redis_client: Redis) -> None:
     from inference.engine import ModelTooLarge
 
-    service = Service(redis=redis_client, queues={MODEL_ID: QUEUE}, memory_bytes=1_000)
+    service = Service(redis=redis_client, queues=[QUEUE], memory_bytes=1_000)
     with pytest.raises(ModelTooLarge):
         service.load()
 
@@ -130,7 +131,7 @@ def test_replies_of_a_batch_are_cut_by_part() -> None:
 
 
 def test_the_queue_of_a_pool_names_its_model() -> None:
-    assert model_of_queue(queue_name("org.model-v1.5", "gold")) == "org.model-v1.5"
+    assert model_of_queue(queue_name("org.model-v1.5", pool_name("us", "gold"))) == "org.model-v1.5"
 
 
 def test_a_stop_answers_or_hands_back_everything(

@@ -8,7 +8,9 @@ from rest_framework.response import Response
 from addon.platform import (
     addon_services,
     addons,
+    attachment_lists,
     bodies,
+    credential_rotation,
     heroku_apps,
     partner_access,
     partner_actions,
@@ -79,6 +81,20 @@ class AddonNamespaceConfigView(PlatformView):
     def get(self, request: Request, addon: str, namespace: str) -> Response:
         addons.get_addon(account_of(request), addon)
         return ranges.answer_short(request, [], sortable=("name",))
+
+
+class RotateCredentialsView(PlatformView):
+    """Beyond Heroku's API: the config vars follow when the provider calls back."""
+
+    def post(self, request: Request, addon: str) -> Response:
+        account, body = account_of(request), bodies.read_rotation(request.data)
+        found = addons.get_addon(account, addon)
+        heroku_apps.get_app(account, str(found.app_id), Permission.DEPLOY)
+        attachment = None
+        if body.attachment is not None:
+            attachment = attachment_lists.get_addon_attachment(account, found, body.attachment)
+        credential_rotation.rotate(found, attachment, body.overlap_s)
+        return Response(addon_json(found, account, timezone.now()))
 
 
 class AppAddonsView(PlatformView):

@@ -1,47 +1,24 @@
-"""What the pages for people have in common: who is logged in, and how they are served."""
+"""What the platform's pages have in common: who is logged in, and how they are served."""
 
-import logging
-from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
-from django.shortcuts import render
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views import View
-from redis.exceptions import RedisError
 
+from addon.pages import BasePage
 from addon.platform import web_sessions
 from addon.platform.models import Account
 
-logger = logging.getLogger(__name__)
-
-# Nothing but our own style sheet is loaded, and forms are sent to nobody else.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
-)
 LOGIN = "/login"
 HOME = "/dashboard"
 
 
-class Page(View):
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        try:
-            response = super().dispatch(request, *args, **kwargs)
-        except (RedisError, OperationalError, InterfaceError):
-            logger.exception("a page cannot be shown")
-            response = say(request, "Not available", "Please try again in a minute.", 503)
-        response["Cache-Control"] = "no-store"
-        response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        return response
+class Page(BasePage):
+    message_template = "platform/message.html"
 
 
-def say(request: HttpRequest, title: str, text: str, status: int = 200) -> HttpResponse:
-    """A page with nothing to do on it."""
-    context = {"title": title, "text": text, "account": None}
-    return render(request, "platform/message.html", context, status=status)
+say = Page.say
 
 
 def find_signed_in(request: HttpRequest) -> Account | None:
@@ -50,7 +27,7 @@ def find_signed_in(request: HttpRequest) -> Account | None:
 
 def to_login(request: HttpRequest) -> HttpResponseRedirect:
     """The login page, which leads back to where `request` wanted to go."""
-    return HttpResponseRedirect(f"{LOGIN}?{urlencode({'next': request.path})}")
+    return HttpResponseRedirect(f"{LOGIN}?{urlencode({'next': request.get_full_path()})}")
 
 
 def safe_next(wanted: str) -> str:

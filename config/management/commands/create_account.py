@@ -10,7 +10,7 @@ from django.db import transaction
 from addon.platform.accounts import AccountExists, InvalidEmail, create_account
 from addon.platform.authorizations import create_authorization
 from config import new_password
-from config.heroku_env import as_exports, heroku_env
+from config.heroku_env import HostNotAccepted, as_exports, heroku_env, require_accepted
 
 
 class Command(BaseCommand):
@@ -40,3 +40,7 @@ class Command(BaseCommand):
         issued = create_authorization(account, "manage.py create_account")
         environment = heroku_env(settings.PUBLIC_URL, issued.token)
         self.stdout.write(as_exports(environment))
+        try:
+            require_accepted(settings.PUBLIC_URL)
+        except HostNotAccepted as error:
+            self.stderr.write(str(error))

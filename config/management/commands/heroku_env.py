@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from addon.platform.accounts import find_account
 from addon.platform.authorizations import create_authorization
 from config.first_account import owns_key
-from config.heroku_env import as_shell_line, heroku_env
+from config.heroku_env import HostNotAccepted, as_shell_line, heroku_env, require_accepted
 
 
 class Command(BaseCommand):
@@ -25,6 +25,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, account: str, **options: Any) -> None:
+        try:
+            require_accepted(settings.PUBLIC_URL)
+        except HostNotAccepted as error:
+            raise CommandError(str(error)) from None
         found = find_account(account)
         if found is None:
             raise CommandError(

@@ -25,6 +25,7 @@ from inference.catalogue import (
     model_of_queue,
 )
 from inference.checkpoints import CheckpointDamaged, verify
+from inference.pools import pool_name, served_regions
 
 INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
 
@@ -198,7 +199,7 @@ class Command(BaseCommand):
                     calibrate(
                         model,
                         options["corpus"] or CORPUS,
-                        pool=options["pool"],
+                        pool=pool_name(served_regions()[0], options["pool"]),
                         on_progress=partial(_show, bar),
                     )
                 )
@@ -258,15 +259,16 @@ def _expected(model: Model) -> tuple[Path, dict[str, str]]:
 
 def _find_workers() -> dict[str, list[presence.Worker]] | None:
     """The live workers of each model in every pool; None where Redis cannot be asked."""
-    workers: dict[str, list[presence.Worker]] = {}
+    workers: dict[str, dict[str, presence.Worker]] = {}
     try:
         with Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5) as redis:
             for queue, found in presence.find_workers(redis).items():
-                live = [worker for worker in found if not worker.has_lapsed]
-                workers.setdefault(model_of_queue(queue), []).extend(live)
+                known = workers.setdefault(model_of_queue(queue), {})
+                # One that works for two regions is still one.
+                known |= {worker.id: worker for worker in found if not worker.has_lapsed}
     except RedisError:
         return None
-    return workers
+    return {model_id: [*known.values()] for model_id, known in workers.items()}
 
 
 def _require_idle(model: Model) -> None:

@@ -19,6 +19,7 @@ from inference.catalogue import (
     queue_name,
 )
 from inference.gpu_processes import run_one_process_each, this_command, visible_gpus
+from inference.pools import pool_name, served_regions
 
 # Of a worker that computes on the processor, which it would else take from the web process.
 NICENESS = 5
@@ -28,7 +29,8 @@ POOL_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 class Command(BaseCommand):
     help = (
         "Compute embeddings: a Celery worker that consumes the queues of the given models, or of "
-        "every installed model of the catalogue. On a machine with several GPUs, one worker each."
+        "every installed model of the catalogue; of one region where PROCESS_REGION names it. On a "
+        "machine with several GPUs, one worker each."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -44,7 +46,11 @@ class Command(BaseCommand):
         pool = options["pool"]
         if not re.fullmatch(POOL_PATTERN, pool):
             raise CommandError(f"--pool must be letters, digits, - and _, not {pool!r}.")
-        queues = [queue_name(model_id, pool) for model_id in _model_ids(options["models"])]
+        queues = [
+            queue_name(model_id, pool_name(region, pool))
+            for region in served_regions()
+            for model_id in _model_ids(options["models"])
+        ]
         gpus = visible_gpus(os.environ)
         if len(gpus) > 1:
             self.stdout.write(f"one worker for each of {len(gpus)} GPUs")

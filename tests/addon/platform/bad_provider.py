@@ -19,12 +19,16 @@ class Call:
 
 @dataclass(kw_only=True)
 class Answer:
-    """`body` is sent as JSON, or as it is when it is bytes; `hangs` sends nothing at all."""
+    """`body` is sent as JSON, or as it is when it is bytes; `hangs` sends nothing at all, `raw`
+    nothing but itself, without regard to HTTP."""
 
     status: int = 200
     body: object = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    raw: bytes = b""
     hangs: bool = False
     trickles: bool = False
+    trickles_headers: bool = False
     before: Callable[[], None] = lambda: None
 
 
@@ -62,19 +66,31 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.hangs:
             provider.ended.wait(10)
             return
+        if answer.raw:
+            self.wfile.write(answer.raw)
+            return
+        if answer.trickles_headers:
+            self._trickle(b"HTTP/1.1 201 Created\r\nX-Header: ")
+            return
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
         self.send_response(answer.status)
         if answer.trickles:
             self.end_headers()
-            while not provider.ended.wait(0.02):
-                self.wfile.write(b" ")
-                self.wfile.flush()
+            self._trickle(b"")
             return
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815 - the names that the base class calls
+
+    def _trickle(self, start: bytes) -> None:
+        self.wfile.write(start)
+        while not self.provider.ended.wait(0.02):
+            self.wfile.write(b" ")
+            self.wfile.flush()
 
     def log_message(self, template: str, *args: object) -> None:
         """Quiet: the tests look at `calls`."""

@@ -1,4 +1,4 @@
-"""The pages behind `web_url`, and what the CLI asks for with HEROKU_SUDO."""
+"""The page of an add-on whose provider has no pages of its own, and the list of add-ons."""
 
 import pytest
 from django.test import Client
@@ -20,6 +20,7 @@ def browser_of(email: str) -> Client:
 
 @pytest.fixture
 def addon(provider: AddonService, live_server: LiveServer, api: Api, shop: App) -> Addon:
+    AddonService.objects.update(sso_url="")
     assert api.add("shop", "EMBEDDING").status_code == 201
     return Addon.objects.get()
 
@@ -36,7 +37,7 @@ def test_the_page_says_what_the_addon_is_and_no_secret(addon: Addon, api: Api, b
     for told in (addon.name, addon.plan.name, "provisioned", "shop", "EMBEDDING_KEY", "blog",
                  "SEARCH_URL"):  # fmt: skip
         assert told in page
-    assert "no full dashboard yet" in page
+    assert "Managed Inference has no pages of its own" in page
     for app in ("shop", "blog"):
         for name, value in api.config(app).items():
             if name.endswith("_KEY"):
@@ -96,7 +97,9 @@ def test_an_addon_that_is_gone_has_no_page(addon: Addon, api: Api) -> None:
     assert browser_of("dev@example.com").get(page_of(addon)).status_code == 404
 
 
-def test_sudo_is_sent_to_the_same_page(addon: Addon, api: Api, stranger: Api) -> None:
+def test_without_single_sign_on_sudo_is_sent_to_the_same_page(
+    addon: Addon, api: Api, stranger: Api
+) -> None:
     answer = api.get(f"/apps/shop/addons/{addon.name}/sso")
     assert answer.json() == {
         "method": "get",

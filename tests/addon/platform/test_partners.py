@@ -18,7 +18,7 @@ from addon.platform.partners import (
     OwnService,
     Registered,
     ServiceInUse,
-    list_partners,
+    list_services,
     register_partner,
     retire,
 )
@@ -149,7 +149,7 @@ def test_a_retired_service_is_not_sold_and_its_addons_go_on(
         registered(**here)
         addon = live_addon(api, provider)
         assert retire("fast-db").state == "shutdown"
-        assert [row.live_addons for row in list_partners()] == [1]
+        assert [row.live_addons for row in list_services()] == [1]
         assert api.add("shop", plan="fast-db:big").status_code == 422
         provider.will("DELETE", 204)
         gone = api.delete(f"/apps/shop/addons/{addon['name']}").json()

@@ -19,7 +19,7 @@ NOW = timezone.now()
 @pytest.fixture
 def attachment(db: None) -> Attachment:
     resource = Resource.objects.create(
-        id=uuid.uuid4(), name="inference-acute-10001", plan_slug="standard", region="r::us-east-1",
+        id=uuid.uuid4(), name="inference-acute-10001", plan_slug="standard", region="eu",
         request_digest="d", created_at=NOW,
     )  # fmt: skip
     return Attachment.objects.create(
@@ -63,6 +63,9 @@ def test_a_key_identifies_its_attachment_in_one_query(
         resource_id=attachment.resource.id,
         service_name="heroku-inference",
         plan_slug="standard",
+        region="eu",
+        options={},
+        has_log_stream=False,
     )
 
 

@@ -27,7 +27,7 @@ from billing.rate_limits import (
     Standing,
 )
 from inference import errors, token_views, usage_views
-from inference.authentication import Caller, InvalidKey, KeysUnavailable, MissingKey
+from inference.authentication import Caller, InvalidKey, KeysUnavailable, MissingKey, WrongRegion
 from inference.aws_authentication import ContainerKeyInvalid
 from inference.calibration import InvalidCalibration
 from inference.catalogue import ModelNotInstalled, UnknownModel, load_catalogue
@@ -113,6 +113,7 @@ FAILURES: list[Exception] = [
     BodyTooLarge(1),
     BodyTooSlow(),
     UnsupportedEncoding("gzip"),
+    WrongRegion("eu"),
     UnknownPath("/v1/x"),
     ClientDisconnected(),
     MethodNotAllowed("PUT", "POST"),

@@ -119,6 +119,7 @@ class Tour:
         self.call("PATCH", path, {"name": "our-embedder"})
         self.call("PATCH", path, {"plan": {"name": f"{SERVICE}:cohere-embed-v4"}})
         self.get("/addons", "/apps/shop/addons", "/addons/our-embedder", path, f"{path}/sso")
+        self.call("POST", "/addons/our-embedder/actions/rotate-credentials", {"overlap_s": 60})
         self.get("/addons/our-embedder/config", "/addons/our-embedder/config/credential:none")
         self.get("/apps/shop/usage")
         body = {"addon": {"name": "our-embedder"}, "app": {"name": "blog"}, "name": "SHARED"}
