@@ -346,8 +346,8 @@ def _check_size(attachment_id: uuid.UUID, now: datetime) -> None:
             _sizes.clear()
         size = _sizes[attachment_id] = _sum_up(attachment_id, now)
     max_mb = settings.IDEMPOTENCY_MAX_MB
-    if size.oldest_at is not None and size.kept_bytes >= max_mb * 1_000_000:
-        wait = size.oldest_at + KEPT_FOR - now
+    if size.kept_bytes >= max_mb * 1_000_000:  # where that is 0, nothing is ever kept
+        wait = (size.oldest_at or now) + KEPT_FOR - now
         raise TooMuchKept(max_mb, max(SIZE_GOOD_FOR_S, wait.total_seconds()))
 
 

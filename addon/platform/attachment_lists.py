@@ -38,17 +38,17 @@ def get_attachment(account: Account, identity: str) -> Attachment:
     return _first(list_attachments(account).filter(id=attachment_id))
 
 
-def get_of(attachments: QuerySet[Attachment], identity: str) -> Attachment:
-    """The one of an app's `attachments` by id or name. Raises AttachmentNotFound."""
-    return _first(_by_identity(attachments, identity))
-
-
 def get_addon_attachment(account: Account, addon: Addon, identity: str) -> Attachment:
     """By id only, as above. Raises AttachmentNotFound."""
     attachment = get_attachment(account, identity)
     if attachment.addon_id != addon.id:
         raise AttachmentNotFound
     return attachment
+
+
+def get_of(attachments: QuerySet[Attachment], identity: str) -> Attachment:
+    """The one of an app's `attachments` by id or name. Raises AttachmentNotFound."""
+    return _first(_by_identity(attachments, identity))
 
 
 def resolve_attachments(

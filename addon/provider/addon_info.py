@@ -44,7 +44,7 @@ def get_addon_info(resource: Resource, clock: Clock) -> AddonInfo:
 
     Raises NoGrant, UnknownPlatform, PlatformGone, PlatformUnavailable.
     """
-    body = _with_access(resource, clock, platform_client.get_addon)
+    body = with_access(resource, clock, platform_client.get_addon)
     app, plan = _object(body, "app"), _object(body, "plan")
     return AddonInfo(
         id=_uuid(body, "id"),
@@ -61,7 +61,7 @@ def get_attachments_info(resource: Resource, clock: Clock) -> list[AttachmentInf
 
     Raises NoGrant, UnknownPlatform, PlatformGone, PlatformUnavailable.
     """
-    rows = _with_access(resource, clock, platform_client.get_attachments)
+    rows = with_access(resource, clock, platform_client.get_attachments)
     return [_attachment(row) for row in rows]
 
 
@@ -76,7 +76,11 @@ def _attachment(row: Mapping[str, object]) -> AttachmentInfo:
     )
 
 
-def _with_access(resource: Resource, clock: Clock, ask: Callable[[Resource, str], _T]) -> _T:
+def with_access(resource: Resource, clock: Clock, ask: Callable[[Resource, str], _T]) -> _T:
+    """`ask` with an access token, and with another one if the first is not taken.
+
+    Raises NoGrant, UnknownPlatform, PlatformGone, PlatformUnavailable.
+    """
     try:
         return ask(resource, grants.access_token(resource, clock))
     except AccessRefused:

@@ -78,7 +78,7 @@ def send_log_lines(clock: Clock) -> None:
 
 def _due(redis: Redis, now: datetime) -> list[UUID]:
     members = redis.zrangebyscore(DUE_KEY, "-inf", now.timestamp(), start=0, num=STREAMS_AT_ONCE)
-    return [UUID(member.decode()) for member in members]
+    return [UUID(str(member)) for member in members]
 
 
 def _send_all(redis: Redis, due: Sequence[UUID], clock: Clock) -> None:

@@ -64,6 +64,7 @@ class Refusals:
 def redis_client() -> Redis:
     return Redis.from_url(
         settings.REDIS_URL,
+        decode_responses=True,
         socket_timeout=REDIS_TIMEOUT_S,
         socket_connect_timeout=REDIS_TIMEOUT_S,
     )
@@ -114,7 +115,7 @@ def take_refusals(redis: Redis, now: datetime) -> None:
     for minute in sorted(int(member) for member in redis.smembers(MINUTES_KEY)):
         if minute < current:
             counts = redis.hgetall(refusals_key(minute))
-            refused = [_refusals(field.decode(), int(count)) for field, count in counts.items()]
+            refused = [_refusals(str(field), int(count)) for field, count in counts.items()]
             write_refusals(refused, datetime.fromtimestamp(60 * (minute + 1), tz=UTC))
             redis.delete(refusals_key(minute))
             redis.srem(MINUTES_KEY, minute)

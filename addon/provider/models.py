@@ -34,6 +34,9 @@ class Resource(models.Model):
 
     id = models.UUIDField(primary_key=True)
     name = models.CharField(max_length=256, blank=True, help_text="renamable, so never a key")
+    app_name = models.CharField(
+        max_length=64, blank=True, help_text="of the app that owns it, where a webhook told it"
+    )
     plan_slug = models.CharField(max_length=100)
     region = models.CharField(max_length=100, help_text="us or eu")
     options = models.JSONField(default=dict, blank=True)

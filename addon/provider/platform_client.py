@@ -161,6 +161,19 @@ def get_attachments(resource: Resource, token: str) -> list[Mapping[str, object]
     return [row for row in body if isinstance(row, dict)]
 
 
+def get_webhooks(resource: Resource, token: str) -> list[Mapping[str, object]]:
+    """Those of the add-on. Raises as _call()."""
+    body = _call(resource, token, "GET", f"/addons/{resource.id}/webhooks").body
+    if not isinstance(body, list):
+        raise PlatformUnavailable("the platform answered no list of webhooks")
+    return [row for row in body if isinstance(row, dict)]
+
+
+def create_webhook(resource: Resource, token: str, webhook: Mapping[str, object]) -> None:
+    """Raises as _call()."""
+    _call(resource, token, "POST", f"/addons/{resource.id}/webhooks", webhook)
+
+
 def _call(
     resource: Resource,
     token: str,

@@ -120,27 +120,29 @@ def provision(request: ProvisionRequest, now: datetime) -> Provisioned | Accepte
     the answer for a plan that is provisioned in the background, to a repeat too. Raises
     UnknownPlan, RegionNotServed, InvalidOption, ContentDiffers, ResourceGone, AttachmentGone.
     """
+    asked = find_plan(settings.ADDON_SERVICE_NAME, request.plan_slug)
     with transaction.atomic():
+        resource = _row(request, asked, now)
         # A parallel request of the same uuid waits here until the first has committed.
-        resource = _row(request, now)
-        created = insert_unless_there(resource)
-        if not created:
-            resource = _lock(request.uuid)
-        plan = _get_plan(resource.plan_slug)
-        if created:
+        if insert_unless_there(resource):
+            plan = asked or _get_plan(request.plan_slug)
             _check_order(request, plan)
             _subscribe(resource, plan, now)
+            grants.keep(resource, request.oauth_grant, now)
+            if resource.next_attempt_at is not None:
+                callbacks.wake(resource)
         else:
+            resource = _lock(request.uuid)
+            plan = _get_plan(resource.plan_slug)
             _check_repeat(resource, request)
-        grants.keep(resource, request.oauth_grant, now)
-        attachment = _insert_attachment(resource, request.attachment, now)
-        if created:
-            _begin(resource, attachment, plan, now)
-        elif not grants.is_exchanged(resource):
-            callbacks.make_due(resource, now)
+            grants.keep(resource, request.oauth_grant, now)
+            if not grants.is_exchanged(resource):
+                callbacks.make_due(resource, now)
         if resource.is_async:
+            _insert_attachment(resource, request.attachment, now)
             return Accepted(resource_id=resource.id, message=_message_later(resource))
-        config = _config(resource, attachment, plan)
+        key = _attach(resource, request.attachment, now)
+        config = _config(resource, key, plan)
     return Provisioned(resource_id=resource.id, config=config, message=_message(resource, plan))
 
 
@@ -158,18 +160,6 @@ def _check_order(request: ProvisionRequest, plan: Plan) -> None:
 def _region(request: ProvisionRequest) -> str:
     """Where the platform names none, the deployment's first."""
     return find_region(request.region) or request.region or str(settings.REGIONS[0])
-
-
-def _begin(resource: Resource, attachment: Attachment, plan: Plan, now: datetime) -> None:
-    """Its key now, or later what it waits for; and the grant is to be exchanged either way."""
-    can_call_back = resource.next_attempt_at is not None
-    if can_call_back:
-        callbacks.wake(resource)
-    if can_call_back and Work.PROVISION in plan.async_operations:
-        resource.is_async, resource.pending, resource.provisioned_at = True, Work.PROVISION, None
-        resource.save(update_fields=["is_async", "pending", "provisioned_at"])
-    else:
-        credentials.issue(attachment, now)
 
 
 def _message_later(resource: Resource) -> str:
@@ -215,8 +205,9 @@ def _check_repeat(resource: Resource, request: ProvisionRequest) -> None:
         )
 
 
-def _row(request: ProvisionRequest, now: datetime) -> Resource:
+def _row(request: ProvisionRequest, plan: Plan | None, now: datetime) -> Resource:
     can_call_back = grants.is_usable(request.oauth_grant, request.callback_url)
+    is_async = plan is not None and can_call_back and Work.PROVISION in plan.async_operations
     return Resource(
         id=request.uuid,
         name=request.name,
@@ -228,19 +219,22 @@ def _row(request: ProvisionRequest, now: datetime) -> Resource:
         log_drain_token=request.log_drain_token,
         request_digest=request.digest(),
         created_at=now,
-        provisioned_at=now,
-        next_attempt_at=now if can_call_back else None,
+        provisioned_at=None if is_async else now,
+        is_async=is_async,
+        pending=Work.PROVISION if is_async else "",
+        next_attempt_at=now if can_call_back else None,  # to exchange the grant, at least
     )
 
 
-def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> Attachment:
-    attachment = _insert_attachment(resource, request, now)
-    if not attachment.credentials.exists():
-        credentials.issue(attachment, now)
-    return attachment
+def _attach(resource: Resource, request: AttachmentRequest, now: datetime) -> str:
+    """The key that config vars show, of an attachment that is made unless it exists."""
+    attachment, created = _insert_attachment(resource, request, now)
+    return credentials.issue(attachment, now).key if created else _key_of(attachment)
 
 
-def _insert_attachment(resource: Resource, request: AttachmentRequest, now: datetime) -> Attachment:
+def _insert_attachment(
+    resource: Resource, request: AttachmentRequest, now: datetime
+) -> tuple[Attachment, bool]:
     attachment = Attachment(
         id=request.id,
         resource=resource,
@@ -249,7 +243,7 @@ def _insert_attachment(resource: Resource, request: AttachmentRequest, now: date
         created_at=now,
     )
     if insert_unless_there(attachment):
-        return attachment
+        return attachment, True
     attachment = Attachment.objects.get(id=request.id)
     if attachment.detached_at is not None:
         raise AttachmentGone(f"The attachment {attachment.id} was detached")
@@ -260,13 +254,17 @@ def _insert_attachment(resource: Resource, request: AttachmentRequest, now: date
     if attachment.app_name != request.app_name:  # the app was renamed
         attachment.app_name = request.app_name
         attachment.save(update_fields=["app_name"])
-    return attachment
+    return attachment, False
 
 
-def _config(resource: Resource, attachment: Attachment, plan: Plan) -> dict[str, str]:
+def _key_of(attachment: Attachment) -> str:
     key = credentials.newest_key(attachment)
     if key is None:
         raise AttachmentGone(f"Every key of the attachment {attachment.id} was revoked")
+    return key
+
+
+def _config(resource: Resource, key: str, plan: Plan) -> dict[str, str]:
     return {**_shared_config(resource, plan), f"{CONFIG_VARS_PREFIX}_KEY": key}
 
 
@@ -292,7 +290,7 @@ def current_config(resource_id: UUID, attachment: Attachment | None) -> Mapping[
         return _shared_config(resource, plan)
     if found.detached_at is not None:
         raise AttachmentGone(f"The attachment {found.id} was detached")
-    return _config(resource, found, plan)
+    return _config(resource, _key_of(found), plan)
 
 
 def change_plan(resource_id: UUID, plan_slug: str, now: datetime) -> PlanChanged | Accepted:
@@ -411,8 +409,9 @@ def attach(resource_id: UUID, request: AttachmentRequest, now: datetime) -> Mapp
     """
     with transaction.atomic():
         resource = lock_ready(resource_id)
-        attachment = _attach(resource, request, now)
-        return _config(resource, attachment, _get_plan(resource.plan_slug))
+        resource = lock_ready(resource_id)
+        key = _attach(resource, request, now)
+        return _config(resource, key, _get_plan(resource.plan_slug))
 
 
 def detach(resource_id: UUID, attachment_id: UUID, now: datetime) -> None:

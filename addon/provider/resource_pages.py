@@ -31,12 +31,13 @@ class ShownKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownAttachment:
-    """Without keys of its own it shares those of the resource."""
+    """One with keys; `sharing` are those that have no keys of their own."""
 
     id: UUID
     name: str
     app: str
     keys: Sequence[ShownKey]
+    sharing: Sequence[str]
 
     @property
     def url_var(self) -> str:
@@ -94,16 +95,24 @@ def describe(resource: Resource, now: datetime) -> ResourcePage:
 
 
 def _attachments(resource: Resource, now: datetime) -> list[ShownAttachment]:
-    rows = resource.attachments.filter(detached_at=None).order_by("created_at", "id")
+    live = resource.attachments.filter(detached_at=None).order_by("created_at", "id")
+    rows = live.filter(shares_key=False)
+    sharing = [str(row) for row in live.filter(shares_key=True)]
     keys: dict[UUID, list[ShownKey]] = {row.id: [] for row in rows}
     for credential in Credential.objects.live(now).filter(attachment__in=keys).defer("key"):
         keys[credential.attachment_id].append(_shown_key(credential))
-    return [_shown(row, keys[row.id]) for row in rows]
+    return [_shown(row, keys[row.id], sharing) for row in rows]
 
 
-def _shown(attachment: Attachment, keys: Sequence[ShownKey]) -> ShownAttachment:
+def _shown(
+    attachment: Attachment, keys: Sequence[ShownKey], sharing: Sequence[str]
+) -> ShownAttachment:
     return ShownAttachment(
-        id=attachment.id, name=attachment.name, app=attachment.app_name, keys=keys
+        id=attachment.id,
+        name=attachment.name,
+        app=attachment.app_name,
+        keys=keys,
+        sharing=sharing,
     )
 
 

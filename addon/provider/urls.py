@@ -18,5 +18,6 @@ urlpatterns = [
         views.RotateCredentialsView.as_view(),
     ),
     path("resources/<str:resource>/attachments/<str:attachment>", views.AttachmentView.as_view()),
+    path("webhooks", views.WebhooksView.as_view()),
     path("sso", pages.SignOnPage.as_view()),
 ]

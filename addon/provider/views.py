@@ -3,13 +3,17 @@
 from typing import Any
 from uuid import UUID
 
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from addon.json_api import AlwaysJson, StrictJsonParser, find_uuid
-from addon.provider import errors, key_rotation, provisioning
+from addon.provider import errors, key_rotation, provisioning, webhooks
 from addon.provider.authentication import PlatformAuthentication
 from addon.provider.provisioning import Accepted, AttachmentNotFound, ResourceNotFound
 from addon.provider.serializers import (
@@ -22,6 +26,9 @@ from addon.provider.serializers import (
     read_rotation_request,
     rotated_json,
 )
+from addon.provider.webhooks import InvalidWebhook, NoWebhooks, WrongSignature
+
+SIGNATURE = "Heroku-Webhook-Hmac-SHA256"
 
 
 class PartnerView(APIView):
@@ -84,6 +91,30 @@ class RotateCredentialsView(PartnerView):
                 key_rotation.rotate_attachment(resource_id, attachment_id, wanted.overlap, now)
             ]
         return Response(rotated_json(resource_id, rotated), status=202)
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+class WebhooksView(View):
+    """What a platform tells of its own accord; its signature is over the bytes that it sent."""
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        body = request.read(webhooks.BODY_MAX_BYTES + 1)
+        try:
+            webhooks.check_signature(body, request.headers.get(SIGNATURE, ""))
+            news = webhooks.read(body)
+        except NoWebhooks:
+            return _refuse(404, "not_found", "This provider takes no webhooks")
+        except WrongSignature:
+            return _refuse(401, "unauthorized", "The signature is wrong")
+        except InvalidWebhook as error:
+            return _refuse(422, "invalid_params", str(error))
+        if news is not None:
+            webhooks.apply(news)
+        return HttpResponse(status=204)
+
+
+def _refuse(status: int, error_id: str, message: str) -> JsonResponse:
+    return JsonResponse({"id": error_id, "message": message}, status=status)
 
 
 def _resource_id(text: str) -> UUID:

@@ -151,7 +151,7 @@ PROVISIONING: list[Point] = [
     (ordering, "_wait_for_provider", False),
     (provisioning, "provision", False),
     (provisioning, "provision", True),
-    (provisioning, "_begin", True),
+    (provisioning, "_insert_attachment", True),
     (grants, "_lease", True),
     (partner_tokens, "exchange", True),  # the tokens are made, and reach nobody
     (grants, "_store", False),

@@ -19,7 +19,12 @@ from django.utils import timezone
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from addon.provider.provisioning import AttachmentRequest, ProvisionRequest, provision
+from addon.provider.provisioning import (
+    AttachmentRequest,
+    Provisioned,
+    ProvisionRequest,
+    provision,
+)
 from billing.plans import SHARED_POOL, sync_plans
 from inference import authentication
 from inference.asgi import InferenceApplication
@@ -131,6 +136,7 @@ def attach(transactional_db: None) -> Attach:
             ),
             timezone.now(),
         )
+        assert isinstance(provisioned, Provisioned)
         key = provisioned.config["INFERENCE_KEY"]
         return Attachment(resource_id=resource_id, attachment_id=attachment_id, key=key)
 

@@ -665,7 +665,7 @@ async def test_an_attachment_may_keep_so_much_and_no_more(
     monkeypatch.setattr(idempotency, "SIZE_GOOD_FOR_S", 0.0)
     attachment, other = await attach(), await attach()
     assert (await post(client, attachment)).status_code == 200
-    settings.IDEMPOTENCY_MAX_MB = 0
+    settings.IDEMPOTENCY_MAX_MB = 1e-6
     refused = await post(client, attachment, key="another")
     assert refused.status_code == 400
     assert error_of(refused)["code"] == "idempotency_space_exceeded"
@@ -676,6 +676,17 @@ async def test_an_attachment_may_keep_so_much_and_no_more(
     assert (await post(client, attachment, key=None)).status_code == 200
     assert len(await kept()) == 2
     assert len(await ledger()) == 3
+
+
+async def test_where_nothing_is_to_be_kept_nothing_is(
+    client: httpx.AsyncClient, attach: Attach, settings: Settings
+) -> None:
+    settings.IDEMPOTENCY_MAX_MB = 0
+    attachment = await attach()
+    refused = await post(client, attachment)
+    assert error_of(refused)["code"] == "idempotency_space_exceeded"
+    assert await kept() == []
+    assert (await post(client, attachment, key=None)).status_code == 200
 
 
 def keep_answers(count: int, age: timedelta) -> None:

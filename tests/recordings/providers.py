@@ -59,6 +59,7 @@ class OwnProvider:
         from addon.provider.models import Resource
         from addon.provider.provisioning import (
             AttachmentRequest,
+            Provisioned,
             ProvisionRequest,
             attach,
             provision,
@@ -79,7 +80,9 @@ class OwnProvider:
             callback_url="",
             attachment=wanted,
         )
-        return provision(request, addon.created_at).config
+        provisioned = provision(request, addon.created_at)
+        assert isinstance(provisioned, Provisioned)
+        return provisioned.config
 
 
 def is_slow(recording: Recording) -> bool:

@@ -151,7 +151,7 @@ def _make_addon(
 ) -> None:
     from addon.lifecycle import State
     from addon.platform.models import Addon
-    from addon.platform.retries import ASYNC_PROVISION_WINDOW
+    from addon.platform.retries import ASYNC_WINDOW
     from billing.plans import find_plan
     from billing.subscriptions import subscribe
 
@@ -170,8 +170,8 @@ def _make_addon(
         plan=plan,
         state=fact.state,
         provider_id=fact.id,
-        next_attempt_at=now + ASYNC_PROVISION_WINDOW if waits else None,
-        deadline_at=now + ASYNC_PROVISION_WINDOW if waits else None,
+        next_attempt_at=now + ASYNC_WINDOW if waits else None,
+        deadline_at=now + ASYNC_WINDOW if waits else None,
         created_at=now,
         updated_at=now,
     )

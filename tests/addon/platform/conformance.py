@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import jsonschema  # type: ignore[import-untyped]  # publishes no type information
+import jsonschema
 from django.urls import Resolver404, resolve
 
 from addon.platform.schema.hyper_schema import (

@@ -3,9 +3,15 @@
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+from pytest_django.live_server_helper import LiveServer
 
 from addon.lifecycle import State
-from addon.platform.models import Account, Addon, App, Attachment, Collaborator
+from addon.platform.models import Account, Addon, AddonService, App, Attachment, Collaborator
+from addon.provider.credentials import find_identity
+from addon.provider.deliveries import drive
 from tests.addon.platform.bad_provider import BadProvider
 from tests.addon.platform.helpers import Api, fast_db_answer, only_addon, register_bad
 
@@ -112,3 +118,30 @@ def test_of_a_service_with_one_config_no_attachment_can_be_named(
     body = {"attachment": str(Attachment.objects.get().id)}
     assert rotate(api, addon, body).status_code == 422
     assert rotate(api, addon).status_code == 200
+
+
+@pytest.mark.parametrize("by", ["the API", "the page at the provider"])
+def test_the_app_gets_the_new_key_and_the_old_one_works_on(
+    provider: AddonService, live_server: LiveServer, settings: Settings, api: Api, shop: App,
+    blog: App, by: str,
+) -> None:  # fmt: skip
+    settings.PUBLIC_URL, settings.PLATFORM_URLS = live_server.url, [live_server.url]
+    assert api.add("shop", "EMBEDDING").status_code == 201
+    addon = only_addon()
+    assert api.attach(addon.name, "blog", "SEARCH").status_code == 201
+    old, others = api.config("shop")["EMBEDDING_KEY"], api.config("blog")
+    attachment = str(Attachment.objects.get(name="EMBEDDING").id)
+    if by == "the API":
+        assert rotate(api, addon, {"attachment": attachment}).status_code == 200
+    else:
+        form = api.get(f"/apps/shop/addons/{addon.name}/sso").json()["params"]
+        browser = Client()
+        page = browser.post("/heroku/sso", form)["Location"]
+        assert browser.post(f"{page}/attachments/{attachment}/rotate").status_code == 303
+    assert api.config("shop")["EMBEDDING_KEY"] == old
+    drive(addon.id, timezone.now)
+    new = api.config("shop")["EMBEDDING_KEY"]
+    assert new != old
+    assert [find_identity(key) is not None for key in (old, new)] == [True, True]
+    assert api.config("blog") == others
+    assert api.releases("shop")[-1] == "Update EMBEDDING by heroku-inference"

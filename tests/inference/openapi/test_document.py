@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
-import jsonschema  # type: ignore[import-untyped]  # publishes no type information
+import jsonschema
 import openapi_spec_validator
 import pytest
 from redis.exceptions import RedisError

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]  # publishes no type information
+import jsonschema
 import pytest
 from django.conf import settings
 from django.test import Client

@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]  # publishes no type information
+import jsonschema
 import pytest
 from django.test import Client
 
