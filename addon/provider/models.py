@@ -91,13 +91,15 @@ class Attachment(models.Model):
 class CredentialQuerySet(models.QuerySet["Credential"]):
     def live(self, at: datetime | Now) -> Self:
         """Those that are not revoked, and not past their end either: one that was replaced does not
-        end before the platform was told, and, if that came late, LATE_GRACE after it."""
+        end before the platform was told, and, if that came late, LATE_GRACE after it. What is to be
+        told only since its end wakes no key."""
         was_late = Q(ended_at__gt=OuterRef("expires_at")) & Q(ended_at__gt=at - LATE_GRACE)
         untold = Callback.objects.filter(
             Q(ended_at=None) | was_late,
             Q(attachment=None) | Q(attachment=OuterRef("attachment")),
             resource=OuterRef("attachment__resource"),
             kind=CallbackKind.CONFIG,
+            created_at__lt=OuterRef("expires_at"),
         )
         has_no_end_yet = Q(expires_at=None) | Q(expires_at__gt=at) | Q(Exists(untold))
         return self.filter(has_no_end_yet, revoked_at=None)
@@ -176,6 +178,7 @@ class Callback(models.Model):
                 condition=models.Q(ended_at=None),
                 name="open_callback_of_resource",
             ),
+            models.Index(fields=["ended_at"], name="ended_callback"),
         ]
 
     def __str__(self) -> str:

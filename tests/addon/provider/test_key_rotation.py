@@ -119,6 +119,20 @@ class TestWhichKeysWork:
         Callback.objects.update(ended_at=ago(minutes=11))
         assert works(old, key_of(attachment)) == [False, True]
 
+    @pytest.mark.parametrize("how", ["is to be told", "was told just now"])
+    def test_a_key_that_has_ended_stays_so_whatever_the_platform_is_told_later(
+        self, attachment: Attachment, how: str
+    ) -> None:
+        old = key_of(attachment)
+        rotate(attachment, HOUR, ago(hours=5))
+        assert works(old) == [False]
+        now = timezone.now()
+        key_rotation.rotate_attachment(attachment.resource_id, attachment.id, HOUR, now)
+        callbacks.queue_shared_config(attachment.resource, now)
+        if how == "was told just now":
+            Callback.objects.filter(ended_at=None).update(ended_at=now, outcome="delivered")
+        assert works(old, key_of(attachment)) == [False, True]
+
     def test_detaching_ends_all_of_them(self, attachment: Attachment) -> None:
         old = key_of(attachment)
         new = rotate(attachment, HOUR, timezone.now())
