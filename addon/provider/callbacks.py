@@ -16,6 +16,9 @@ from addon.provider.grants import may_call
 from addon.provider.models import Attachment, Callback, CallbackKind, Resource
 
 RETRIED_FOR = timedelta(hours=24)
+# For the admin, who looks what became of them.
+KEPT = timedelta(days=30)
+PURGED_A_RUN = 1_000
 # The platform may have to read an answer of ours before it can be called back.
 WAKE_AFTER_S = 1.0
 WAKE_EXPIRES_S = 15.0  # the reconciler's next round comes by then
@@ -96,3 +99,9 @@ def end(callback: Callback, outcome: str, now: datetime) -> None:
 
 def end_all(resource: Resource, outcome: str, now: datetime) -> None:
     open_callbacks(resource).update(ended_at=now, outcome=outcome)
+
+
+def purge(now: datetime) -> None:
+    """Delete those that ended long ago."""
+    ended = Callback.objects.filter(ended_at__lt=now - KEPT).order_by("ended_at")
+    Callback.objects.filter(id__in=ended.values("id")[:PURGED_A_RUN]).delete()

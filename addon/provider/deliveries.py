@@ -42,6 +42,7 @@ ROWS_MAX = 100  # in one round; the next takes the rest
 
 def reconcile(clock: Clock) -> None:
     """Drive every resource that is due; may run in parallel."""
+    callbacks.purge(clock())
     due = Resource.objects.filter(next_attempt_at__lte=clock()).order_by("next_attempt_at")
     for resource_id in list(due.values_list("id", flat=True)[:ROWS_MAX]):
         try:

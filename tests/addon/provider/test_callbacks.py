@@ -535,3 +535,15 @@ class TestAddonInfo:
             addon_info.get_addon_info(resource, timezone.now)
         with pytest.raises(PlatformUnavailable):
             addon_info.get_attachments_info(resource, timezone.now)
+
+
+def test_what_became_of_a_callback_is_kept_for_a_month(platform: Platform) -> None:
+    resource = provision(platform)
+    month = callbacks.KEPT + timedelta(minutes=1)
+    for ended_at in (timezone.now() - month, timezone.now() - month / 2, None):
+        Callback.objects.create(
+            resource=resource, kind="config", created_at=timezone.now() - month, ended_at=ended_at
+        )
+    callbacks.purge(timezone.now())
+    ends = Callback.objects.order_by("id").values_list("ended_at", flat=True)
+    assert [ended_at is None for ended_at in ends] == [False, True]
