@@ -22,6 +22,7 @@ class Area(StrEnum):
     RESOURCES = auto()
     LOOK_UP = auto()  # POST requests that change nothing
     CONFIG_VARS = auto()
+    SIGN_ON = auto()  # a form with which a provider lets somebody do all that its pages can
 
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -32,6 +33,7 @@ NEEDED: dict[Area, tuple[Scope, Scope]] = {
     Area.RESOURCES: (Scope.READ, Scope.WRITE),
     Area.LOOK_UP: (Scope.READ, Scope.READ),
     Area.CONFIG_VARS: (Scope.READ_PROTECTED, Scope.WRITE_PROTECTED),
+    Area.SIGN_ON: (Scope.WRITE_PROTECTED, Scope.WRITE_PROTECTED),
 }
 
 _READ = frozenset({Scope.READ, Scope.IDENTITY})

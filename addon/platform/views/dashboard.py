@@ -14,6 +14,7 @@ from addon.platform.access import Permission, require
 from addon.platform.addons import AddonNotFound
 from addon.platform.authentication import account_of
 from addon.platform.models import Account, Addon
+from addon.platform.scopes import Area
 from addon.platform.sign_ons import NoSignOn
 from addon.platform.views.base import PlatformView, app_of
 from addon.platform.views.pages import Page, find_signed_in, say, to_login
@@ -63,6 +64,8 @@ class AddonPage(Page):
 
 class AddonSingleSignOnView(PlatformView):
     """The form that a client may submit by itself, as the CLI does with HEROKU_SUDO set."""
+
+    area = Area.SIGN_ON
 
     def get(self, request: Request, app: str, addon: str) -> Response:
         account, context = account_of(request), app_of(request, app)

@@ -51,6 +51,7 @@ def api_with(account: Account, *scopes: str) -> Api:
         ("GET", "/apps/shop/config-vars", None, SECRETS),
         ("GET", "/apps/shop/releases/1/config-vars", None, SECRETS),
         ("PATCH", "/apps/shop/config-vars", {"A": "1"}, SECRET_WRITERS),
+        ("GET", "/apps/shop/addons/none/sso", None, SECRET_WRITERS),
     ],
 )
 def test_a_token_may_do_what_its_scope_says_and_nothing_else(
