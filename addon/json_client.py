@@ -42,7 +42,7 @@ def call(
     body: Mapping[str, object] | None = None,
     form: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Given up after `timeout_s` in all, however slowly the answer trickles in. Follows no redirect:
+    """Given up after `timeout_s` in all, however slowly it is answered. Follows no redirect:
     another address must not get the password.
 
     Not to be called within a transaction: it gives the database connection back to the pool. Raises

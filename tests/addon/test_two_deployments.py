@@ -2,7 +2,6 @@
 other the provider. They meet over HTTP only, and a process of either may be killed."""
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import pytest
 from django.db import connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from config.embedded_servers import free_port
 from config.guard import Guard
 
 pytestmark = pytest.mark.django_db  # whose tables are copied
@@ -95,13 +95,6 @@ def both(
         pair = Both(**made)
         pair.platform.call("POST", "/apps", {"name": "shop"})
         yield pair
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
