@@ -409,7 +409,6 @@ def attach(resource_id: UUID, request: AttachmentRequest, now: datetime) -> Mapp
     """
     with transaction.atomic():
         resource = lock_ready(resource_id)
-        resource = lock_ready(resource_id)
         key = _attach(resource, request, now)
         return _config(resource, key, _get_plan(resource.plan_slug))
 
