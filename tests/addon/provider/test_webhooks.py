@@ -167,8 +167,8 @@ class TestAnAddon:
         send(of_addon(resource, "x", app="shop"))
         attachment = str(uuid.uuid4())
         send(of_attachment(resource, attachment, "EMBEDDING", "shop"))
-        send(of_attachment(resource, str(uuid.uuid4()), "SEARCH", "blog"))
-        send(of_addon(resource, "x", app="store", minute=2))
+        send(of_attachment(resource, str(uuid.uuid4()), "SEARCH", "blog", minute=2))
+        send(of_addon(resource, "x", app="store", minute=3))
         assert names(resource) == ["blog::SEARCH", "store::EMBEDDING"]
         assert Attachment.objects.get(id=resource).app_name == "store"
 
