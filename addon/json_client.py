@@ -7,10 +7,11 @@ from functools import cache
 from ssl import SSLContext
 
 import httpx
-from django.db import connection
 
 from addon.call_deadlines import CallDeadline
+from addon.database_connections import release_connection
 
+CONNECT_TIMEOUT_S = 5.0  # to each address of the host
 ANSWER_MAX_BYTES = 1_000_000
 
 
@@ -20,7 +21,7 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """`body` is None when it is no JSON."""
+    """`body` is None when it is no JSON; an empty one says nothing, as an empty object does."""
 
     status: int
     body: object = field(repr=False)
@@ -41,28 +42,32 @@ def call(
     body: Mapping[str, object] | None = None,
     form: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Given up after `timeout_s` in all, however slowly the answer comes; follows no redirect.
+    """Given up after `timeout_s` in all, however slowly the answer trickles in. Follows no redirect:
+    another address must not get the password.
 
     Not to be called within a transaction: it gives the database connection back to the pool. Raises
     NoAnswer.
     """
-    _release_connection()
+    # Who is called may be this very process: it would starve if every connection waited for it.
+    release_connection()
     received = bytearray()
+    timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
     try:
         with (
             CallDeadline(timeout_s) as deadline,
-            httpx.Client(timeout=timeout_s, verify=_tls_context()) as client,
+            httpx.Client(timeout=timeout, verify=_tls_context(), follow_redirects=False) as client,
             client.stream(
                 method,
                 url,
-                headers=headers,
+                # A megabyte that unpacks to a gigabyte is no answer.
+                headers={"Accept-Encoding": "identity", **(headers or {})},
                 auth=auth,
                 json=body,
                 data=form,
                 extensions={"trace": deadline.trace},
             ) as response,
         ):
-            for chunk in response.iter_bytes():
+            for chunk in response.iter_raw():
                 received += chunk
                 if len(received) > ANSWER_MAX_BYTES:
                     raise NoAnswer("the answer is too long")
@@ -74,18 +79,14 @@ def call(
     return Answer(status=response.status_code, body=_parse(bytes(received)))
 
 
-def _release_connection() -> None:
-    # Who is called may be this very process: it would starve if every connection waited for it.
-    if not connection.in_atomic_block:
-        connection.close()
-
-
 @cache
 def _tls_context() -> SSLContext:
     return httpx.create_ssl_context()  # reading the certificates takes tens of milliseconds
 
 
 def _parse(received: bytes) -> object:
+    if not received.strip():
+        return {}
     try:
         return json.loads(received)
     except (ValueError, RecursionError):

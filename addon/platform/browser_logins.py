@@ -20,8 +20,8 @@ from django.utils import timezone
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from addon.database_connections import release_connection
 from addon.platform.authorizations import LOGIN_LASTS, create_authorization
-from addon.platform.database_connections import release_connection
 from addon.platform.models import Account
 from addon.redis_client import redis_client
 

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from django.db import transaction
 
-from addon.json_api import iso
+from addon.json_api import is_storable, iso
 from addon.lifecycle import State
 from addon.platform.authorizations import digest
 from addon.platform.models import Addon, AddonService, PartnerGrant, PartnerToken
@@ -173,7 +173,7 @@ def _forget_unused(addon: Addon, now: datetime) -> None:
 
 def find_service(name: str, password: str) -> AddonService | None:
     """The add-on service that calls by its manifest's id and password."""
-    service = AddonService.objects.filter(name=name).first()
+    service = AddonService.objects.filter(name=name).first() if is_storable(name) else None
     known = "" if service is None else service.password
     is_right = hmac.compare_digest(known.encode(), password.encode())
     return service if is_right and known else None

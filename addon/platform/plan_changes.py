@@ -100,7 +100,7 @@ def _wait_for_provider(addon: Addon, accepted: Accepted, now: datetime) -> None:
     leased = Addon.objects.filter(id=addon.id, next_attempt_at=addon.next_attempt_at)
     message = accepted.message or addon.provision_message
     leased.filter(state=State.PROVISIONED, pending_plan=addon.pending_plan).update(
-        attempts=0, next_attempt_at=later, deadline_at=later, provision_message=message
+        attempts=1, next_attempt_at=later, deadline_at=later, provision_message=message
     )
     addon.refresh_from_db()
 
@@ -147,8 +147,8 @@ def _lease(addon_id: UUID, plan: Plan, now: datetime) -> Addon:
         addon.attempts = 1 if addon.next_attempt_at is None else addon.attempts + 1
         # Never longer: nobody can change or attach the add-on before it is over.
         addon.next_attempt_at = now + wait_after(1)
-        addon.pending_plan = plan
-        addon.save(update_fields=["attempts", "next_attempt_at", "pending_plan"])
+        addon.pending_plan, addon.deadline_at = plan, None  # of a change before, which was late
+        addon.save(update_fields=["attempts", "next_attempt_at", "pending_plan", "deadline_at"])
         return addon
 
 
@@ -167,14 +167,12 @@ def _lock(addon_id: UUID) -> Addon:
 def _finish(addon: Addon, plan: Plan, done: Done, account: Account, now: datetime) -> None:
     before = addon.plan
     is_other_plan = plan != before
-    is_shared = not addon.service.attachment_credentials
-    shared = {**resource_config(addon), **done.config} if is_shared else {}
     with transaction.atomic():
         _settle(
             addon,
             plan=plan,
             provision_message=done.message or addon.provision_message,
-            resource_config=json.dumps(shared) if is_shared else "",
+            resource_config=_shared_config(addon, done.config),
             pending_plan=None,
             attempts=0,
             next_attempt_at=None,
@@ -191,6 +189,14 @@ def _finish(addon: Addon, plan: Plan, done: Done, account: Account, now: datetim
                 )
             )  # fmt: skip
         _write_config(addon, done.config, account, now, is_other_plan=is_other_plan)
+
+
+def _shared_config(addon: Addon, changes: Mapping[str, str]) -> str:
+    """As it is kept. Its provider may have set some of it since `addon` was read."""
+    if addon.service.attachment_credentials:
+        return ""
+    current = Addon.objects.select_for_update().get(id=addon.id)
+    return json.dumps({**resource_config(current), **changes})
 
 
 def _settle(addon: Addon, **changes: object) -> None:

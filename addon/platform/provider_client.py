@@ -4,18 +4,14 @@ Every call is safe to repeat, for providers are idempotent by uuid. Whatever is 
 is `Uncertain`: the provider may or may not have done it.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from ssl import SSLContext
 
-import httpx
 from django.conf import settings
 
-from addon.call_deadlines import CallDeadline
-from addon.platform.database_connections import release_connection
+from addon import json_client
+from addon.json_client import Answer, NoAnswer
 from addon.platform.models import Addon, AddonService, Attachment
 from addon.platform.partner_tokens import Issued
 from addon.platform.regions import REGIONS
@@ -24,14 +20,9 @@ from billing.models import Plan
 
 logger = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 5.0  # to each address of the host
-ANSWER_MAX_BYTES = 1_000_000
 MESSAGE_MAX_CHARACTERS = 2000
 CONFIG_VALUE_MAX_CHARACTERS = 32_000
-_HEADERS = {
-    "Accept": "application/vnd.heroku-addons+json; version=3",
-    "Accept-Encoding": "identity",  # a megabyte that unpacks to a gigabyte is no answer
-}
+_HEADERS = {"Accept": "application/vnd.heroku-addons+json; version=3"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,12 +67,6 @@ class Uncertain:
 Reply = Done | Accepted | Refused | Gone | Uncertain
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Answer:
-    status: int
-    body: Mapping[str, object] | None = field(repr=False)
-
-
 def provision(addon: Addon, attachment: Attachment, grant: Issued | None = None) -> Reply:
     """`grant` is what the provider may call back with."""
     service = addon.service
@@ -97,7 +82,7 @@ def provision(addon: Addon, attachment: Attachment, grant: Issued | None = None)
     if service.attachment_credentials:
         body["attachment"] = {"id": str(attachment.id), **_name_and_app(attachment)}
     answer = _call(service, "POST", "", body)
-    if isinstance(answer, _Answer) and answer.status == 410:
+    if isinstance(answer, Answer) and answer.status == 410:
         return Gone()
     return _read_config_reply(service, answer, needs_id=True)
 
@@ -105,14 +90,14 @@ def provision(addon: Addon, attachment: Attachment, grant: Issued | None = None)
 def change_plan(addon: Addon, plan: Plan) -> Reply:
     """What of the config is the same for all attachments, as far as the plan changes it."""
     answer = _call(addon.service, "PUT", f"/{addon.id}", {"plan": plan.slug})
-    if isinstance(answer, _Answer) and answer.status in {404, 410}:
+    if isinstance(answer, Answer) and answer.status in {404, 410}:
         return Gone()
     return _read_config_reply(addon.service, answer, needs_config=False)
 
 
 def deprovision(addon: Addon) -> Done | Accepted | Gone | Uncertain:
     answer = _call(addon.service, "DELETE", f"/{addon.id}", None)
-    if isinstance(answer, _Answer) and answer.status == 202:
+    if isinstance(answer, Answer) and answer.status == 202:
         return Accepted()
     return _read_removal(answer)
 
@@ -121,7 +106,7 @@ def attach(attachment: Attachment) -> Reply:
     """Credentials for one more attachment; only of a service with attachment credentials."""
     service = attachment.addon.service
     answer = _call(service, "PUT", _attachment_path(attachment), _name_and_app(attachment))
-    if isinstance(answer, _Answer) and answer.status in {404, 410}:
+    if isinstance(answer, Answer) and answer.status in {404, 410}:
         return Gone()
     return _read_config_reply(service, answer)
 
@@ -139,7 +124,7 @@ def rotate_credentials(addon: Addon, attachment: Attachment | None, overlap_s: i
     answer = _call(addon.service, "POST", f"/{addon.id}/actions/rotate-credentials", body)
     if isinstance(answer, Uncertain):
         return answer
-    message = _text((answer.body or {}).get("message"))
+    message = _text(answer.fields.get("message"))
     match answer.status:
         case 200 | 202:
             return Accepted(message=message)
@@ -161,54 +146,21 @@ def _attachment_path(attachment: Attachment) -> str:
 
 def _call(
     service: AddonService, method: str, path: str, body: Mapping[str, object] | None
-) -> _Answer | Uncertain:
-    """One request, given up after 25 s in all, however slowly the answer trickles in."""
-    # Our own provider may be this very process: it would starve if every connection waited for it.
-    release_connection()
-    received = bytearray()
+) -> Answer | Uncertain:
     try:
-        with (
-            CallDeadline(CALL_TIMEOUT_S) as deadline,
-            httpx.Client(
-                auth=(service.name, service.password),
-                headers=_HEADERS,
-                timeout=httpx.Timeout(CALL_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-                follow_redirects=False,  # another address must not get the password
-                verify=_tls_context(),
-            ) as client,
-            client.stream(
-                method, service.base_url + path, json=body, extensions={"trace": deadline.trace}
-            ) as response,
-        ):
-            for chunk in response.iter_raw():
-                received += chunk
-                if len(received) > ANSWER_MAX_BYTES:
-                    return Uncertain(reason="the provider's answer is too long")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        if not deadline.has_passed:
-            return Uncertain(reason=f"the provider did not answer: {type(error).__name__}")
-    if deadline.has_passed:  # then the answer may have been cut without an error
-        return Uncertain(reason="the provider's answer took too long")
-    return _Answer(status=response.status_code, body=_parse(bytes(received)))
+        return json_client.call(
+            method,
+            service.base_url + path,
+            timeout_s=CALL_TIMEOUT_S,
+            headers=_HEADERS,
+            auth=(service.name, service.password),
+            body=body,
+        )
+    except NoAnswer as error:
+        return Uncertain(reason=f"the provider: {error}")
 
 
-@cache
-def _tls_context() -> SSLContext:
-    return httpx.create_ssl_context()  # reading the certificates takes tens of milliseconds
-
-
-def _parse(received: bytes) -> Mapping[str, object] | None:
-    """None for what is no JSON object; an empty body says nothing, as an empty object does."""
-    if not received.strip():
-        return {}
-    try:
-        body = json.loads(received)
-    except (ValueError, RecursionError):
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _read_removal(answer: _Answer | Uncertain) -> Done | Gone | Uncertain:
+def _read_removal(answer: Answer | Uncertain) -> Done | Gone | Uncertain:
     if isinstance(answer, Uncertain):
         return answer
     if 200 <= answer.status < 300:
@@ -220,14 +172,14 @@ def _read_removal(answer: _Answer | Uncertain) -> Done | Gone | Uncertain:
 
 def _read_config_reply(
     service: AddonService,
-    answer: _Answer | Uncertain,
+    answer: Answer | Uncertain,
     *,
     needs_id: bool = False,
     needs_config: bool = True,
 ) -> Reply:
     if isinstance(answer, Uncertain):
         return answer
-    body = answer.body or {}
+    body = answer.fields
     message = _text(body.get("message"))
     provider_id = _provider_id(body)
     if answer.status in {422, 503} and message:
@@ -238,7 +190,7 @@ def _read_config_reply(
         return Uncertain(reason=f"the provider answered {answer.status}")
     written = body.get("config")
     config = {} if written is None and not needs_config else _config(service, written)
-    if answer.body is None or config is None or (needs_id and not provider_id):
+    if not isinstance(answer.body, dict) or config is None or (needs_id and not provider_id):
         return Uncertain(reason=f"the provider answered {answer.status} with a malformed body")
     return Done(config=config, message=message, provider_id=provider_id)
 

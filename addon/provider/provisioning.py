@@ -247,11 +247,13 @@ def _insert_attachment(
     attachment = Attachment.objects.get(id=request.id)
     if attachment.detached_at is not None:
         raise AttachmentGone(f"The attachment {attachment.id} was detached")
-    if (attachment.resource_id, attachment.name) != (resource.id, request.name):
+    # Where the platform names no attachments, webhooks may have named the one there is since.
+    is_named = attachment.id != resource.id
+    if attachment.resource_id != resource.id or (is_named and attachment.name != request.name):
         raise ContentDiffers(
             f"The attachment {attachment.id} exists already, with another resource or name"
         )
-    if attachment.app_name != request.app_name:  # the app was renamed
+    if is_named and attachment.app_name != request.app_name:  # the app was renamed
         attachment.app_name = request.app_name
         attachment.save(update_fields=["app_name"])
     return attachment, False

@@ -377,6 +377,42 @@ class TestPlanChanges:
         provisioned.post(PROVISION, {})
         assert only_addon().plan.slug == "large"
 
+    @pytest.mark.django_db(transaction=True)
+    def test_that_follow_one_that_took_too_long_are_not_confirmed_before_they_are_accepted(
+        self, api: Api, bad_provider: BadProvider, provisioned: Api
+    ) -> None:
+        seen: list[int] = []
+
+        def call_back() -> None:
+            seen.append(provisioned.post(PROVISION, {}).status_code)
+            connection.close()
+
+        self.change(api)
+        passed = timezone.now()
+        Addon.objects.update(deadline_at=passed, next_attempt_at=passed)
+        bad_provider.will("PUT", 422, {"message": "No room"}, before=call_back)
+        assert self.change(api).status_code == 422
+        assert seen == [409]
+        assert only_addon().plan.slug == "tiny"
+        bad_provider.will("PUT", 200, {})
+        reconcile_after(timedelta(seconds=1))  # the first of them may have been made all the same
+        assert bad_provider.calls[-1].body == {"plan": "tiny"}
+
+    @pytest.mark.django_db(transaction=True)
+    def test_do_not_undo_what_the_provider_sets_meanwhile(
+        self, api: Api, bad_provider: BadProvider, provisioned: Api
+    ) -> None:
+        def rotate() -> None:
+            provisioned.patch(CONFIG, config_body(FAST_DB_URL="db://rotated"))
+            connection.close()
+
+        register_bad(bad_provider, attachment_credentials=False)
+        provisioned.patch(CONFIG, config_body(FAST_DB_URL="db://first"))
+        bad_provider.will("PUT", 200, {}, before=rotate)
+        assert self.change(api).json()["plan"]["name"] == "fast-db:large"
+        api.attach("my-db", "shop", "LATER")
+        assert api.config("shop") == {"DB_URL": "db://rotated", "LATER_URL": "db://rotated"}
+
     def test_are_overtaken_by_the_owner(
         self, api: Api, bad_provider: BadProvider, provisioned: Api
     ) -> None:

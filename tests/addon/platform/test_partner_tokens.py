@@ -164,6 +164,7 @@ class TestGrants:
         assert as_service(path, "wrong").status_code == 401
         assert as_service(path, "", "empty").status_code == 401
         assert as_service(path, "", "nobody").status_code == 401
+        assert as_service(path, "x", "no\0body").status_code == 401
         assert as_service(path, "other-password", "other").status_code == 404
         assert api.get(path).status_code == 401
         assert as_service(f"/vendor/resources/{uuid4()}/oauth-grant").status_code == 404
