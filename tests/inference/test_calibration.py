@@ -10,7 +10,6 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from billing.plans import SHARED_POOL
 from inference.calibration import (
     CORPUS,
     SHIPPED,
@@ -29,6 +28,7 @@ from inference.calibration import (
     write_calibration,
 )
 from inference.catalogue import INPUT_TYPES, Model, get_model
+from inference.pools import shared_pools
 from inference.quantization import quantize
 from inference.upstream.entries import CohereUpstream
 from tests.inference.conftest import MODEL_ID
@@ -126,7 +126,7 @@ def test_every_prompt_is_calibrated_for(model: Model, worker: object, tmp_path: 
             calibrate(
                 asked,
                 corpus,
-                pool=SHARED_POOL,
+                pool=shared_pools()[0],
                 on_progress=lambda *seen, progress=progress: progress.append(seen),
             )
         )
@@ -148,7 +148,9 @@ def test_an_upstream_is_calibrated_as_it_answers(
             output_dimensions=(),
             default_output_dimension=0,
         )
-        made = asyncio.run(calibrate(served, corpus, pool=SHARED_POOL, on_progress=lambda *_: None))
+        made = asyncio.run(
+            calibrate(served, corpus, pool=shared_pools()[0], on_progress=lambda *_: None)
+        )
         input_types = {call.body["input_type"] for call in stand_in.calls}
     assert input_types == set(INPUT_TYPES)
     once = unit_rows([f"text {number}" for number in range(100)]).astype(np.float32)

@@ -11,7 +11,6 @@ from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
 from addon.platform import heroku_apps, names
-from addon.platform.models import Account
 from tests.addon.platform.bad_provider import running_bad_provider
 from tests.recordings import excused
 from tests.recordings.comparison import answer_differences
@@ -66,7 +65,7 @@ def replay(recording: Recording, stand_in: StandIn, monkeypatch: pytest.MonkeyPa
     if world.refusal:
         stand_in.refuses(world.refusal)
     if world.is_database_away:
-        monkeypatch.setattr(heroku_apps, "list_apps", _fail)
+        monkeypatch.setattr(heroku_apps, "get_app", _fail)
     _draw_recorded_names(recording, monkeypatch)
     differences = []
     called: dict[str, str] = {}  # what was recorded, and what Annex calls it
@@ -89,7 +88,7 @@ def replay(recording: Recording, stand_in: StandIn, monkeypatch: pytest.MonkeyPa
     return differences
 
 
-def _fail(account: Account) -> NoReturn:
+def _fail(*_: object) -> NoReturn:
     raise OperationalError("the server closed the connection unexpectedly")
 
 

@@ -167,7 +167,7 @@ class TestAnAddon:
         send(of_addon(resource, "x", app="shop"))
         attachment = str(uuid.uuid4())
         send(of_attachment(resource, attachment, "EMBEDDING", "shop"))
-        send(of_attachment(resource, str(uuid.uuid4()), "SEARCH", "blog", 2))
+        send(of_attachment(resource, str(uuid.uuid4()), "SEARCH", "blog", minute=2))
         send(of_addon(resource, "x", app="store", minute=3))
         assert names(resource) == ["blog::SEARCH", "store::EMBEDDING"]
         assert Attachment.objects.get(id=resource).app_name == "store"
@@ -226,14 +226,6 @@ class TestAnAttachmentThatSharesTheKey:
         identity = find_identity(Credential.objects.get().key)
         assert identity is not None
         assert (identity.attachment_name, identity.app_name) == ("SEARCH", "blog")
-
-    def test_leaves_a_repeated_provision_its_answer(self) -> None:
-        body = provision_body()
-        first = call("POST", "/heroku/resources", body).json()
-        send(of_attachment(str(body["uuid"]), str(uuid.uuid4()), "EMBEDDING", "shop"))
-        again = call("POST", "/heroku/resources", body)
-        assert (again.status_code, again.json()) == (201, first)
-        assert Attachment.objects.get(id=body["uuid"]).app_name == "shop"
 
     def test_of_another_resource_is_not_touched(self, resource: str) -> None:
         attachment = str(uuid.uuid4())

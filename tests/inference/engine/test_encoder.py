@@ -38,17 +38,17 @@ def sequences_of(texts: list[str]) -> list[NDArray[np.int32]]:
 
 
 def test_vectors_of_real_texts_are_those_of_sentence_transformers(encoder: Encoder) -> None:
-    """In float32 of some texts, and of 2,000 in bfloat16 against float32's."""
+    """In float32 of some texts, and in bfloat16 against float32's; `make bench` takes 2,000."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     from sentence_transformers import SentenceTransformer
 
-    texts = real_paragraphs(2_000)
+    texts = real_paragraphs(500)
     exact = Encoder(FOLDER, device="cpu", dtype=torch.float32).encode(sequences_of(texts))
-    reference = SentenceTransformer(str(FOLDER), device="cpu").encode(texts[::10])
-    assert (exact.vectors[::10] * reference).sum(1).min() >= 0.99999
+    reference = SentenceTransformer(str(FOLDER), device="cpu").encode(texts[::5])
+    assert (exact.vectors[::5] * reference).sum(1).min() >= 0.99999
     encoded = encoder.encode(sequences_of(texts))
     assert encoded.failed == ()
-    assert encoded.vectors.shape == (2_000, MODEL.dimensions)
+    assert encoded.vectors.shape == (500, MODEL.dimensions)
     assert (encoded.vectors * exact.vectors).sum(1).min() >= 0.9995
     assert np.allclose(np.linalg.norm(encoded.vectors, axis=1), 1, atol=1e-5)
 

@@ -31,7 +31,7 @@ from inference.asgi import InferenceApplication
 from inference.openapi.document import document
 from tests.inference.conftest import Attach, not_ours
 
-CASES = int(os.environ.get("FUZZ_CASES", "100"))
+CASES = int(os.environ.get("FUZZ_CASES", "50"))
 TIMEOUT_S = 120 + CASES  # 0.05 s of processor time a case, most of it to make it
 LIMIT = 1_000_000_000  # a minute, which no run reaches
 ANNEX = "http://annex"
