@@ -152,7 +152,7 @@ def _environment(recording: Recording, place: Place, folder: Path, home: Path) -
     for name, value in recording.environ.items():
         match name:
             case "NODE_OPTIONS":
-                options += f" --require={E2E / 'inference_preload.cjs'}"
+                options += f" --require={FOLDER / 'inference_preload.cjs'}"
             case "PATH":
                 environ["PATH"] = f"{STUB}:{environ['PATH']}"
                 _fill_keyring(recording, home)
