@@ -13,6 +13,8 @@ from addon.platform.heroku_apps import AppNotFound
 from addon.platform.models import Addon, App, Attachment, AttachmentState
 from addon.platform.partner_tokens import AddonGone, Partner
 
+READ = frozenset({"GET", "HEAD"})
+
 
 class PartnerForbidden(Exception):
     """A provider's token cannot do this."""

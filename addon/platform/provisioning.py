@@ -214,7 +214,7 @@ def drive_provisioning(
         case Done():
             finish(addon, attachment, reply, account, now)
         case Accepted():
-            _wait_for_provider(addon, reply)
+            _wait_for_provider(addon, reply, now)
         case Refused() if reply.is_final or addon.attempts == 1:
             _give_up(addon, account, now, reply.message, reply.message)
             raise ProvisionRefused(reply)
@@ -249,9 +249,10 @@ def finish(
         _announce(addon, "update", account, now, state=State.PROVISIONING)
 
 
-def _wait_for_provider(addon: Addon, accepted: Accepted) -> None:
-    """The provider will call back; it is not asked again before it had its 12 hours."""
-    deadline_at = addon.created_at + ASYNC_WINDOW
+def _wait_for_provider(addon: Addon, accepted: Accepted, now: datetime) -> None:
+    """The provider will call back; it is not asked again before it had its 12 hours, of the day
+    that a provision may take."""
+    deadline_at = min(now + ASYNC_WINDOW, addon.created_at + PROVISION_WINDOW)
     changes = {
         "provider_id": accepted.provider_id,
         "provision_message": accepted.message,

@@ -22,6 +22,7 @@ from addon.platform import (
 from addon.platform.access import Permission
 from addon.platform.authentication import account_of, partner_of
 from addon.platform.models import Addon
+from addon.platform.partner_access import READ
 from addon.platform.scopes import Area
 from addon.platform.serializers import (
     addon_json,
@@ -29,8 +30,6 @@ from addon.platform.serializers import (
 )
 from addon.platform.views.base import PlatformView, addon_of, app_of, creation_id, viewer_of
 from addon.platform.views.partner import config_rows, partner_for
-
-READ = frozenset({"GET", "HEAD"})
 
 
 class AddonsView(PlatformView):

@@ -16,10 +16,9 @@ from addon.platform import (
 from addon.platform.access import Permission
 from addon.platform.authentication import account_of, partner_of
 from addon.platform.models import App
+from addon.platform.partner_access import READ
 from addon.platform.serializers import app_json
 from addon.platform.views.base import PlatformView, app_of, creation_id
-
-READ = frozenset({"GET", "HEAD"})
 
 
 class AppsView(PlatformView):

@@ -19,14 +19,12 @@ from addon.platform import (
 from addon.platform.attachments import AttachmentNotFound
 from addon.platform.authentication import account_of, partner_of
 from addon.platform.models import Attachment
+from addon.platform.partner_access import READ
 from addon.platform.scopes import Area
 from addon.platform.serializers import Answer, attachments_json
 from addon.platform.views.base import PlatformView, addon_of, app_of, creation_id, viewer_of
 
 INCLUSIONS = ("addon:plan", "config_vars")
-
-
-READ = frozenset({"GET", "HEAD"})
 
 
 class AttachmentsView(PlatformView):

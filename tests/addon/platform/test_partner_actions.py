@@ -147,6 +147,19 @@ class TestProvisioning:
             assert waiting.post(path, {}).status_code == 410
         assert api.config("shop") == {}
 
+    def test_has_its_hours_from_when_it_was_accepted_within_the_day(
+        self, api: Api, bad_provider: BadProvider
+    ) -> None:
+        bad_provider.will("POST", 500)
+        api.add("shop", "DB", plan="fast-db", name="my-db")
+        bad_provider.will("POST", 202, {"id": "fd-1"})
+        reconcile_after(timedelta(hours=13))
+        reconcile_after(timedelta(hours=23, minutes=59))
+        assert only_addon().state == State.PROVISIONING
+        assert bad_provider.methods() == ["POST", "POST"]
+        reconcile_after(timedelta(hours=24))
+        assert only_addon().state == State.DEPROVISIONED
+
     def test_that_the_provider_cannot_do_fails_at_once(
         self, api: Api, bad_provider: BadProvider, waiting: Api
     ) -> None:
