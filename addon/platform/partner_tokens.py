@@ -70,6 +70,8 @@ def issue_grant(addon: Addon, now: datetime) -> Issued | None:
     """None for a service that has no client secret to exchange it with."""
     if not addon.service.oauth_client_secret:
         return None
+    if addon.attempts > 1:
+        _forget_unused(addon, now)
     code = str(uuid4())  # as Heroku's
     expires_at = now + CODE_LASTS
     PartnerGrant.objects.create(
@@ -162,7 +164,7 @@ def regrant(service: AddonService, addon_id: UUID, now: datetime) -> Issued | No
         return None
     if found.state == State.DEPROVISIONED:
         raise AddonGone(found)
-    _forget_unused(found, now)
+    _forget_unused(found, now)  # whatever was attempted
     return issue_grant(found, now)
 
 

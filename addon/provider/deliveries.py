@@ -81,8 +81,9 @@ def _step(resource: Resource, clock: Clock) -> None:
     """The one thing that is to be done next."""
     now = clock()
     if resource.pending == Work.PROVISION and resource.created_at + PROVISION_WINDOW <= now:
-        logger.warning("%s could not be provisioned in time", resource.id)
-        provisioning.give_up(resource.id, now)
+        _ask_a_last_time(resource, clock)
+        if provisioning.give_up(resource.id, clock()):
+            logger.warning("%s could not be provisioned in time", resource.id)
         return
     if _is_to_be_exchanged(resource, now):
         try:
@@ -97,6 +98,20 @@ def _step(resource: Resource, clock: Clock) -> None:
     callback = callbacks.open_callbacks(resource).select_related("attachment").first()
     if callback is not None:
         _deliver(callback, resource, clock)
+
+
+def _ask_a_last_time(resource: Resource, clock: Clock) -> None:
+    """The platform may know that it is provisioned, from a process that died before it noted so.
+
+    What it takes is confirmed, and then nothing is given up. Raises PlatformGone.
+    """
+    told = callbacks.open_callbacks(resource).filter(kind=CallbackKind.PROVISION).first()
+    if told is None:
+        return
+    try:
+        _deliver(told, resource, clock)
+    except (PlatformUnavailable, NoGrant, UnknownPlatform) as error:
+        logger.warning("%s: the platform was asked a last time: %s", resource.id, error)
 
 
 def _has_work(resource: Resource) -> bool:

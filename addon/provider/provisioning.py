@@ -390,13 +390,16 @@ def _finish_provision(resource: Resource, now: datetime) -> None:
     callbacks.queue_provisioned(resource, now)
 
 
-def give_up(resource_id: UUID, now: datetime) -> None:
-    """End a resource that the platform was not told of in time, and tell it that, if it listens."""
+def give_up(resource_id: UUID, now: datetime) -> bool:
+    """End a resource that the platform was not told of in time, and tell it that, if it listens;
+    False when it was told."""
     with transaction.atomic():
         resource = _lock_row(resource_id)
-        if resource.pending == Work.PROVISION:
-            end(resource, now)
-            callbacks.queue_deprovisioned(resource, now)
+        if resource.pending != Work.PROVISION:
+            return False
+        end(resource, now)
+        callbacks.queue_deprovisioned(resource, now)
+        return True
 
 
 def confirm(resource_id: UUID) -> None:

@@ -102,19 +102,19 @@ def signalled() -> Iterator[list[str]]:
     request_finished.disconnect(note)
 
 
-async def test_a_request_stays_in_one_thread_and_the_next_one_uses_it_again(
+async def test_a_request_stays_in_one_thread_and_later_ones_use_it_again(
     signalled: list[str],
 ) -> None:
-    handler, bodies = DjangoHandler(), []
-    for _ in range(2):
+    handler, threads = DjangoHandler(), []
+    for _ in range(20):
         client = Client(b"in ")
         await handler(SCOPE, client.receive, client.send)
         assert client.status == 200
-        bodies.append(client.body)
-    name = bodies[0].decode().removeprefix("in ")
-    assert name.startswith("django")
-    assert bodies == [f"in {name}".encode()] * 2
-    assert signalled == [name] * 4
+        threads.append(client.body.decode().removeprefix("in "))
+        assert threads[-1].startswith("django")
+        assert signalled == [threads[-1]] * 2
+        signalled.clear()
+    assert len(set(threads)) < 5  # not one: a thread may be asked for before the last one is free
 
 
 async def test_requests_at_the_same_time_do_not_wait_for_each_other() -> None:

@@ -18,7 +18,7 @@ from addon.platform.models import (
     PartnerGrant,
     PartnerToken,
 )
-from addon.platform.partner_tokens import TOKENS_MAX
+from addon.platform.partner_tokens import CODE_LASTS, TOKENS_MAX, issue_grant
 from tests.addon.platform.bad_provider import BadProvider
 from tests.addon.platform.helpers import Api, new_app, only_addon, partner_api, selling_bad_provider
 
@@ -272,3 +272,10 @@ class TestTokens:
         ):  # fmt: skip
             assert partner.call(method, path, {}).status_code == 403, path
         assert api.config("shop") == {"DB_URL": "db://first", "OTHER_URL": "db://first"}
+
+
+def test_codes_that_no_attempt_exchanged_do_not_pile_up(grant: dict[str, str]) -> None:
+    addon = only_addon()
+    for addon.attempts in (2, 3, 4):
+        issue_grant(addon, timezone.now() + addon.attempts * CODE_LASTS)
+    assert PartnerGrant.objects.count() == 1

@@ -186,6 +186,24 @@ class TestProvisioning:
         (subscription,) = Subscription.objects.filter(resource_id=resource.id)
         assert subscription.end_at == subscription.start_at
 
+    def test_that_the_platform_took_from_a_process_that_died_is_not_ended(
+        self, platform: Platform, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def die(resource_id: UUID) -> None:
+            raise KeyboardInterrupt
+
+        resource = provision(platform)
+        with monkeypatch.context() as patch:
+            patch.setattr(provisioning, "confirm", die)
+            with pytest.raises(KeyboardInterrupt):
+                drive_now(resource)
+        resource = get(resource.id)
+        assert resource.pending == "provision"
+        reconcile(later(hours=13))
+        resource = get(resource.id)
+        assert (resource.pending, resource.deprovisioned_at) == ("", None)
+        assert platform.made().count(PROVISION) == 2
+
     def test_is_ended_at_once_when_the_platform_has_the_addon_no_more(
         self, platform: Platform
     ) -> None:
