@@ -215,13 +215,13 @@ CELERY_BEAT_SCHEDULE = {
     },
     "addon.platform.reconcile": {
         "task": "addon.platform.reconcile",
-        "schedule": 15.0,
-        "options": {"expires": 15.0},  # with no worker, rounds must not pile up
+        "schedule": 5.0,
+        "options": {"expires": 5.0},  # with no worker, rounds must not pile up
     },
     "addon.provider.reconcile": {
         "task": "addon.provider.reconcile",
-        "schedule": 15.0,
-        "options": {"expires": 15.0},
+        "schedule": 5.0,
+        "options": {"expires": 5.0},
     },
     "addon.provider.send_log_lines": {
         "task": "addon.provider.send_log_lines",

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import F, QuerySet
 
 from addon.lifecycle import State
 from addon.platform import attachments, provisioning
@@ -22,6 +23,7 @@ def destroy_app(app: App, account: Account, now: datetime) -> App:
         locked = lock_app(app.id)
         locked.destroyed_at = now
         locked.save(update_fields=["destroyed_at", "updated_at"])
+        locked.config_vars.filter(attachment=None).delete()
         announce(
             Change(kind=Kind.APP, action="destroy", app=locked, row=locked, account=account, at=now)
         )
@@ -32,29 +34,26 @@ def destroy_app(app: App, account: Account, now: datetime) -> App:
 
 def remove_remains(app: App, account: Account, now: datetime) -> None:
     """Take away what a destroyed app still has; safe to repeat."""
-    for addon in Addon.objects.filter(app=app, state__in=[State.PROVISIONING, State.PROVISIONED]):
+    for addon in remaining_addons().filter(app=app):
         try:
             provisioning.destroy(addon, account, now, force=True)
         except AddonNotFound:
             continue  # the reconciler came first
-    for attachment in _foreign_attachments(app):
+    for attachment in remaining_attachments().filter(app=app):
         try:
             attachments.discard(attachment, account, now)
         except ConcurrentChange:
             continue  # likewise
-    app.config_vars.filter(attachment=None).delete()
 
 
-def _foreign_attachments(app: App) -> list[Attachment]:
-    left = app.attachments.exclude(state=AttachmentState.DETACHING)
-    return list(left.select_related("addon__service", "app"))
-
-
-def apps_with_remains(limit: int) -> list[App]:
-    """Destroyed apps of which a process that died left something."""
-    destroyed = App.objects.exclude(destroyed_at=None).select_related("owner")
+def remaining_addons() -> QuerySet[Addon]:
+    """Those of destroyed apps, which a process that died may have left."""
     live = Addon.objects.filter(state__in=[State.PROVISIONING, State.PROVISIONED])
-    attached = Attachment.objects.exclude(state=AttachmentState.DETACHING)
-    owners = destroyed.filter(id__in=live.values("app_id"))
-    users = destroyed.filter(id__in=attached.values("app_id"))
-    return list((owners | users)[:limit])
+    return live.exclude(app__destroyed_at=None).select_related("app__owner")
+
+
+def remaining_attachments() -> QuerySet[Attachment]:
+    """Likewise those of other apps' add-ons; what an app's own add-ons had goes with them."""
+    current = Attachment.objects.exclude(state=AttachmentState.DETACHING)
+    foreign = current.exclude(app__destroyed_at=None).exclude(addon__app=F("app"))
+    return foreign.select_related("addon__service", "app__owner")

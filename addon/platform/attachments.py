@@ -19,8 +19,8 @@ from addon.platform.heroku_apps import AppNotFound, lock_app
 from addon.platform.models import Account, Addon, App, Attachment, AttachmentState
 from addon.platform.provider_client import Accepted, Done, Gone, Refused, Reply, Uncertain
 from addon.platform.releases import create_release
-from addon.platform.retries import wait_after
-from addon.platform.transitions import move_attachment
+from addon.platform.retries import CALL_IS_OVER, wait_after
+from addon.platform.transitions import held, move_attachment
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,8 @@ def drive_attaching(attachment: Attachment, account: Account, now: datetime) -> 
 
 def _ask_for_config(attachment: Attachment) -> Reply:
     if attachment.addon.service.attachment_credentials:
-        return provider_client.attach(attachment)
+        with held(attachment):
+            return provider_client.attach(attachment)
     return Done(config=resource_config(attachment.addon))
 
 
@@ -171,7 +172,7 @@ def finish(
 
 def _withdraw(attachment: Attachment, now: datetime) -> None:
     """Nothing came of it for the user. What the provider may have of it is removed later."""
-    later = now + wait_after(1)
+    later = now + CALL_IS_OVER
     move_attachment(attachment, AttachmentState.DETACHING, now, next_attempt_at=later)
 
 
@@ -209,7 +210,8 @@ def detach(attachment: Attachment, account: Account, now: datetime) -> None:
             raise LastAttachment(current)
         was_attached = current.state == AttachmentState.ATTACHED
         # One that is still attaching may have a call under way that a removal must not overtake.
-        _release_name(current, account, now, next_attempt_at=now + wait_after(1))
+        lease = wait_after(1) if was_attached else CALL_IS_OVER
+        _release_name(current, account, now, next_attempt_at=now + lease)
         if was_attached:
             description = f"Detach {current.name} ({current.addon.name})"
             create_release(app, account, description, now)
@@ -237,7 +239,8 @@ def remove_detached(attachment: Attachment) -> bool:
     False when the provider gave no clear answer: the reconciler will ask again.
     """
     if attachment.addon.service.attachment_credentials:
-        reply = provider_client.detach(attachment)
+        with held(attachment):
+            reply = provider_client.detach(attachment)
         if isinstance(reply, Uncertain):
             return False
     Attachment.objects.filter(id=attachment.id, state=AttachmentState.DETACHING).delete()
@@ -246,7 +249,8 @@ def remove_detached(attachment: Attachment) -> bool:
 
 def tell_app_name(attachment: Attachment) -> None:
     """Tell the provider what the app is called since it was renamed; safe to repeat."""
-    reply = provider_client.attach(attachment)
+    with held(attachment):
+        reply = provider_client.attach(attachment)
     is_refused = isinstance(reply, Refused) and reply.is_final
     if not isinstance(reply, Done | Gone) and not is_refused:
         return  # asked again when the lease ends

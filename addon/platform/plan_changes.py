@@ -24,7 +24,7 @@ from addon.platform.notifications import notify
 from addon.platform.provider_client import Accepted, Done, Gone, Refused, Reply, Uncertain
 from addon.platform.releases import create_release
 from addon.platform.retries import ASYNC_WINDOW, wait_after
-from addon.platform.transitions import ConcurrentChange
+from addon.platform.transitions import ConcurrentChange, held
 from billing.models import Plan
 from billing.subscriptions import change_plan as change_subscription
 
@@ -52,7 +52,8 @@ def change_plan(addon: Addon, plan: Plan, account: Account, now: datetime) -> Ad
     if plan == addon.plan and addon.next_attempt_at is None:
         return addon
     leased = _lease(addon.id, plan, now)
-    reply = provider_client.change_plan(leased, plan)
+    with held(leased):
+        reply = provider_client.change_plan(leased, plan)
     match reply:
         case Done():
             _finish(leased, plan, reply, account, now)
@@ -81,7 +82,8 @@ def confirm_plan(addon: Addon, account: Account, now: datetime) -> None:
     if addon.pending_plan is not None:
         _give_up_waiting(addon, now)
     leased = _lease(addon.id, addon.plan, now)
-    reply = provider_client.change_plan(leased, leased.plan)
+    with held(leased):
+        reply = provider_client.change_plan(leased, leased.plan)
     match reply:
         case Done():
             _finish(leased, leased.plan, reply, account, now)

@@ -27,9 +27,9 @@ from addon.platform.models import Account, Addon, AddonService, App, Attachment,
 from addon.platform.notifications import notify
 from addon.platform.provider_client import Accepted, Done, Gone, Refused, Uncertain
 from addon.platform.regions import require_region
-from addon.platform.retries import ASYNC_WINDOW, PROVISION_WINDOW, wait_after
+from addon.platform.retries import ASYNC_WINDOW, CALL_IS_OVER, PROVISION_WINDOW, wait_after
 from addon.platform.teams import billing_email
-from addon.platform.transitions import ConcurrentChange, move
+from addon.platform.transitions import ConcurrentChange, held, move
 from billing.models import Plan
 from billing.subscriptions import end_subscription, rename_resource, subscribe
 
@@ -209,7 +209,8 @@ def drive_provisioning(
     Raises ProvisionRefused, and ConcurrentChange when the add-on was destroyed meanwhile.
     """
     grant = partner_tokens.issue_grant(addon, now)
-    reply = provider_client.provision(addon, attachment, grant)
+    with held(addon):
+        reply = provider_client.provision(addon, attachment, grant)
     match reply:
         case Done():
             finish(addon, attachment, reply, account, now)
@@ -354,7 +355,7 @@ def destroy(addon: Addon, account: Account, now: datetime, *, force: bool) -> Ad
             Event.DESTROY_REQUESTED,
             now,
             attempts=1 if is_idle else 0,
-            next_attempt_at=now + wait_after(1),
+            next_attempt_at=now + (wait_after(1) if is_idle else CALL_IS_OVER),
             deadline_at=None,
             pending_plan=None,
         )
@@ -406,7 +407,8 @@ def _refuse_attached_elsewhere(addon: Addon) -> None:
 
 def drive_deprovisioning(addon: Addon, now: datetime) -> None:
     """Ask the provider once to remove an add-on that is `deprovisioning`; repeatable."""
-    reply = provider_client.deprovision(addon)
+    with held(addon):
+        reply = provider_client.deprovision(addon)
     match reply:
         case Accepted():
             _wait_for_removal(addon, now)

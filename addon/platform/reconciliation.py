@@ -1,65 +1,89 @@
 """The reconciler: finishes what a provider or a dead process left unfinished.
 
 It looks for rows whose next attempt is due, claims one at a time, and drives it by the same
-functions as a request does. It may run twice, in parallel, and be killed anywhere.
+functions as a request does. It may run twice, in parallel, and be killed anywhere. The rows of each
+provider wait for each other only.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from functools import partial
+from itertools import chain, islice
+from uuid import UUID
 
+from addon import rounds
 from addon.lifecycle import State
 from addon.platform import app_removal, attachments, plan_changes, provisioning
 from addon.platform.addons import AddonNotFound, AddonNotReady
 from addon.platform.attachments import AttachmentFailed, AttachmentRefused
 from addon.platform.heroku_apps import AppNotFound
-from addon.platform.models import Addon, App, Attachment, AttachmentState
+from addon.platform.models import Addon, Attachment, AttachmentState
 from addon.platform.provisioning import ProvisionRefused
 from addon.platform.transitions import ConcurrentChange, claim
+from addon.rounds import Step
 
 logger = logging.getLogger(__name__)
-
-ROWS_MAX = 100  # of each kind in one run; the next run takes the rest
 
 Clock = Callable[[], datetime]
 
 
 def reconcile(clock: Clock) -> None:
     """Drive everything that is overdue. `clock` tells the time: calls to providers take long."""
-    for app in app_removal.apps_with_remains(ROWS_MAX):
-        _run(app.id, partial(_remove_remains, app, clock))
-    for addon in _overdue_addons(clock()):
-        _run(addon.id, partial(_drive_addon, addon, clock))
-    for attachment in _overdue_attachments(clock()):
-        _run(attachment.id, partial(_drive_attachment, attachment, clock))
+    rounds.attend(partial(find_due, clock))
 
 
-def _run(row_id: object, step: Callable[[], None]) -> None:
-    """One row's trouble is not the next one's."""
+def find_due(clock: Clock, but_of: Collection[str], limit: int) -> list[Step]:
+    """What is overdue, except of the providers `but_of`."""
+    services = [UUID(service_id) for service_id in but_of]
+    found = chain(
+        _remains(services, clock, limit),
+        _overdue_addons(services, clock, limit),
+        _overdue_attachments(services, clock, limit),
+    )
+    return list(islice(found, limit))
+
+
+def _step(row: Addon | Attachment, service_id: object, drive: Callable[[], None]) -> Step:
+    return Step(partner=str(service_id), row_id=row.pk, run=partial(_run, row.pk, drive))
+
+
+def _run(row_id: object, drive: Callable[[], None]) -> None:
     try:
-        step()
+        drive()
     except (ProvisionRefused, AttachmentRefused, AttachmentFailed) as outcome:
         # Where a user waits these are the answer; here the row already says what comes next.
         logger.warning("reconciled %s: %s", row_id, type(outcome).__name__)
     except (ConcurrentChange, AppNotFound, AddonNotFound, AddonNotReady) as overtaken:
         logger.info("reconciling %s was overtaken: %s", row_id, overtaken)
-    except Exception:
-        logger.exception("reconciling %s failed; it is tried again when its lease ends", row_id)
 
 
-def _overdue_addons(now: datetime) -> Iterable[Addon]:
+def _remains(services: Collection[UUID], clock: Clock, limit: int) -> Iterator[Step]:
+    for addon in app_removal.remaining_addons().exclude(service__in=services)[:limit]:
+        yield _step(addon, addon.service_id, partial(_destroy, addon, clock))
+    left = app_removal.remaining_attachments().exclude(addon__service__in=services)
+    for attachment in left[:limit]:
+        discard = partial(_discard, attachment, clock)
+        yield _step(attachment, attachment.addon.service_id, discard)
+
+
+def _destroy(addon: Addon, clock: Clock) -> None:
+    provisioning.destroy(addon, addon.app.owner, clock(), force=True)
+
+
+def _discard(attachment: Attachment, clock: Clock) -> None:
+    attachments.discard(attachment, attachment.app.owner, clock())
+
+
+def _overdue_addons(services: Collection[UUID], clock: Clock, limit: int) -> Iterator[Step]:
     waiting = Addon.objects.filter(
         # One that is provisioned is due when its provider may have another plan than it.
         state__in=[State.PROVISIONING, State.PROVISIONED, State.DEPROVISIONING],
-        next_attempt_at__lte=now,
-    )
+        next_attempt_at__lte=clock(),
+    ).exclude(service__in=services)
     related = waiting.select_related("app__owner", "service", "plan")
-    return list(related.order_by("next_attempt_at")[:ROWS_MAX])
-
-
-def _remove_remains(app: App, clock: Clock) -> None:
-    app_removal.remove_remains(app, app.owner, clock())
+    for addon in related.order_by("next_attempt_at")[:limit]:
+        yield _step(addon, addon.service_id, partial(_drive_addon, addon, clock))
 
 
 def _drive_addon(addon: Addon, clock: Clock) -> None:
@@ -86,16 +110,18 @@ def _first_attachment(addon: Addon) -> Attachment:
     )
 
 
-def _overdue_attachments(now: datetime) -> Iterable[Attachment]:
+def _overdue_attachments(services: Collection[UUID], clock: Clock, limit: int) -> Iterator[Step]:
     waiting = Attachment.objects.filter(
         # The first attachment of an add-on that is provisioning comes with that add-on.
         addon__state__in=[State.PROVISIONED, State.DEPROVISIONING],
         # One that is attached is due when its provider may have another name of the app.
         state__in=AttachmentState.values,
-        next_attempt_at__lte=now,
-    )
+        next_attempt_at__lte=clock(),
+    ).exclude(addon__service__in=services)
     related = waiting.select_related("addon__service", "addon__app", "app__owner")
-    return list(related.order_by("next_attempt_at")[:ROWS_MAX])
+    for attachment in related.order_by("next_attempt_at")[:limit]:
+        drive = partial(_drive_attachment, attachment, clock)
+        yield _step(attachment, attachment.addon.service_id, drive)
 
 
 def _drive_attachment(attachment: Attachment, clock: Clock) -> None:

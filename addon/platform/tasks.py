@@ -5,24 +5,22 @@ from datetime import datetime
 from uuid import UUID
 
 from celery import shared_task
-from celery.signals import worker_shutting_down
 from django.db import transaction
 from django.utils import timezone
 
 from addon.platform import reconciliation, webhook_deliveries
+from addon.rounds import is_stopping
 from billing.advisory_locks import alone
 
 WAKE_EXPIRES_S = 5.0  # beat's next round comes by then
 
 
-class _Worker:
-    is_stopping = False
-
-
 @shared_task(name="addon.platform.reconcile")
 def reconcile() -> None:
-    """Every 15 s: drive what is overdue. Safe to run twice and in parallel."""
-    reconciliation.reconcile(timezone.now)
+    """Every 5 s: drive what is overdue. One run at a time; safe in parallel all the same."""
+    with alone("addon.platform.reconcile") as is_alone:
+        if is_alone:
+            reconciliation.reconcile(timezone.now)
 
 
 @shared_task(name="addon.platform.deliver_webhooks")
@@ -30,7 +28,7 @@ def deliver_webhooks() -> None:
     """After a change, and every 5 s for what is to be tried again. One run at a time."""
     with alone("addon.platform.deliver_webhooks") as is_alone:
         if is_alone:
-            webhook_deliveries.deliver_webhooks(timezone.now, lambda: _Worker.is_stopping)
+            webhook_deliveries.deliver_webhooks(timezone.now, is_stopping)
 
 
 def due_soon(webhook_ids: Sequence[UUID], now: datetime) -> None:
@@ -48,12 +46,6 @@ def due_soon(webhook_ids: Sequence[UUID], now: datetime) -> None:
 def revive_webhooks() -> None:
     """Every minute, most often for nothing: deliveries of a process that died after its commit."""
     webhook_deliveries.revive_webhooks(timezone.now())
-
-
-@worker_shutting_down.connect
-def _stop_deliveries(**_: object) -> None:
-    """In a signal handler: sets a flag, takes no lock. What is being posted is waited for."""
-    _Worker.is_stopping = True
 
 
 @shared_task(name="addon.platform.prune_webhooks")

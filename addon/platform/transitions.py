@@ -1,7 +1,10 @@
 """The only writer of Addon.state and Attachment.state: by compare-and-set, one row or none."""
 
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 
+from addon import leases
 from addon.lifecycle import Event, State, next_state
 from addon.platform.models import Addon, Attachment, AttachmentState
 from addon.platform.retries import wait_after
@@ -41,7 +44,7 @@ def move_attachment(
 def claim(row: Addon | Attachment, now: datetime) -> bool:
     """Take the overdue `row` for one attempt; False when somebody else has it.
 
-    The claim is a lease of at least 30 s; when it ends, the row is overdue again.
+    The claim is a lease of at least 10 s; when it ends, the row is overdue again.
     """
     attempts = row.attempts + 1
     next_attempt_at = now + wait_after(attempts)
@@ -54,3 +57,23 @@ def claim(row: Addon | Attachment, now: datetime) -> bool:
     row.attempts = attempts
     row.next_attempt_at = next_attempt_at
     return True
+
+
+@contextmanager
+def held(row: Addon | Attachment) -> Iterator[None]:
+    """Keep the lease of `row`, which is ours, for as long as a provider takes."""
+
+    def renew(longer_by: timedelta) -> bool:
+        if row.next_attempt_at is None:
+            return False
+        next_attempt_at = row.next_attempt_at + longer_by
+        ours = type(row)._default_manager.filter(
+            pk=row.pk, state=row.state, next_attempt_at=row.next_attempt_at
+        )
+        if ours.update(next_attempt_at=next_attempt_at) != 1:
+            return False
+        row.next_attempt_at = next_attempt_at
+        return True
+
+    with leases.kept(renew):
+        yield

@@ -21,7 +21,7 @@ KEPT = timedelta(days=30)
 PURGED_A_RUN = 1_000
 # The platform may have to read an answer of ours before it can be called back.
 WAKE_AFTER_S = 1.0
-WAKE_EXPIRES_S = 15.0  # the reconciler's next round comes by then
+WAKE_EXPIRES_S = 5.0  # the reconciler's next round comes by then
 
 
 def queue_config(attachment: Attachment, now: datetime) -> bool:
@@ -70,16 +70,15 @@ def make_due(resource: Resource, now: datetime) -> None:
     """Have deliveries.py look at `resource` once the transaction holds. Should the task get lost,
     the reconciler comes to it."""
     Resource.objects.filter(id=resource.id).update(next_attempt_at=now, attempts=0)
-    wake(resource)
+    wake()
 
 
-def wake(resource: Resource) -> None:
-    """Have the task sent once the transaction holds, for a resource that is due."""
+def wake() -> None:
+    """Once the transaction holds, have the reconciler look at what is due before its time."""
 
     def send() -> None:
         current_app.send_task(
-            "addon.provider.drive",
-            [str(resource.id)],
+            "addon.provider.reconcile",
             countdown=WAKE_AFTER_S,
             expires=WAKE_EXPIRES_S,
             retry=False,

@@ -3,18 +3,20 @@
 `drive` takes one resource as far as it comes now; the reconciler does so with every one that is
 due. Each step is one transaction or one call, and leaves rows that say what comes next, so it may
 be killed anywhere. A lease keeps two processes from calling about one resource at once: what is
-sent later is never older.
+sent later is never older. The resources of each platform wait for each other only.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
+from functools import partial
 from typing import assert_never
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q
 
+from addon import leases
 from addon.provider import callbacks, grants, platform_client, provisioning
 from addon.provider.grants import NoGrant
 from addon.provider.models import Callback, CallbackKind, Resource, Work
@@ -23,39 +25,50 @@ from addon.provider.platform_client import (
     PlatformGone,
     PlatformUnavailable,
     UnknownPlatform,
+    find_platform,
 )
 from addon.provider.provisioning import AttachmentGone, ResourceGone, UnknownPlan
+from addon.rounds import Step
 
 logger = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
-# Longer than the four calls of a step: refresh, ask for a code, exchange it, call back.
-LEASE = timedelta(seconds=60)
+LEASE = timedelta(seconds=10)  # renewed while a step lasts
 FIRST_WAIT = timedelta(seconds=10)
 LONGEST_WAIT = timedelta(hours=1)
 # How long a platform waits for what was accepted, and how long we try to come to a token.
 PROVISION_WINDOW = timedelta(hours=12)
 GRANT_WINDOW = timedelta(hours=24)
-ROWS_MAX = 100  # in one round; the next takes the rest
 
 
-def reconcile(clock: Clock) -> None:
-    """Drive every resource that is due; may run in parallel."""
-    callbacks.purge(clock())
-    due = Resource.objects.filter(next_attempt_at__lte=clock()).order_by("next_attempt_at")
-    for resource_id in list(due.values_list("id", flat=True)[:ROWS_MAX]):
-        try:
-            drive(resource_id, clock)
-        except Exception:
-            logger.exception("%s failed; it is tried again when its lease ends", resource_id)
+def find_due(clock: Clock, but_of: Collection[str], limit: int) -> list[Step]:
+    """The resources that are due, except of the platforms `but_of`."""
+    now = clock()
+    due = Resource.objects.filter(_is_free(now), next_attempt_at__lte=now)
+    for platform in filter(None, but_of):  # what has none is not called about
+        due = due.exclude(callback_url__startswith=f"{platform}/")
+    found = due.order_by("next_attempt_at").values_list("id", "callback_url")
+    return [
+        Step(
+            partner=find_platform(callback_url) or "",
+            row_id=resource_id,
+            run=partial(drive, resource_id, clock),
+        )
+        for resource_id, callback_url in found[:limit]
+    ]
+
+
+def _is_free(now: datetime) -> Q:
+    return Q(leased_until=None) | Q(leased_until__lte=now)
 
 
 def drive(resource_id: UUID, clock: Clock) -> None:
     """Take the resource as far as it comes now; nothing while another process does."""
     while (resource := _claim(resource_id, clock())) is not None:
         try:
-            _step(resource, clock)
+            with leases.kept(partial(_renew, resource)):
+                _step(resource, clock)
         except (PlatformUnavailable, UnknownPlan) as error:
             _back_off(resource, str(error), clock())
         except (NoGrant, UnknownPlatform) as error:  # nothing more is queued for it either
@@ -69,12 +82,19 @@ def drive(resource_id: UUID, clock: Clock) -> None:
 
 
 def _claim(resource_id: UUID, now: datetime) -> Resource | None:
-    due = Resource.objects.filter(
-        Q(leased_until=None) | Q(leased_until__lte=now), id=resource_id, next_attempt_at__lte=now
-    )
+    due = Resource.objects.filter(_is_free(now), id=resource_id, next_attempt_at__lte=now)
     if due.update(leased_until=now + LEASE) != 1:
         return None
     return Resource.objects.get(id=resource_id)
+
+
+def _renew(resource: Resource, longer_by: timedelta) -> bool:
+    """False when the lease has ended, and is somebody else's."""
+    if resource.leased_until is None:
+        return False
+    ours = Resource.objects.filter(id=resource.id, leased_until=resource.leased_until)
+    resource.leased_until += longer_by
+    return ours.update(leased_until=resource.leased_until) == 1
 
 
 def _step(resource: Resource, clock: Clock) -> None:

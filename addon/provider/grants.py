@@ -9,10 +9,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from django.db.models import F, Q
 
+from addon import leases
 from addon.inserts import insert_unless_there
 from addon.provider import platform_client
 from addon.provider.models import Grant, Resource
@@ -30,7 +32,8 @@ Clock = Callable[[], datetime]
 CODE_LASTS = timedelta(minutes=5)
 # A token is not used in its last minutes: a call may take a while, and clocks differ.
 REFRESHED_BEFORE_EXPIRY = timedelta(minutes=5)
-LEASE = timedelta(seconds=45)  # longer than the three calls that it may take
+# Renewed while it is worked on; ends before that of the resource, whoever dies.
+LEASE = timedelta(seconds=8)
 
 
 class NoGrant(Exception):
@@ -87,7 +90,8 @@ def access_token(resource: Resource, clock: Clock) -> str:
             return grant.access_token
         raise GrantBusy("another process is asking for an access token")
     try:
-        return _renew(resource, grant, clock)
+        with leases.kept(partial(_keep_lease, grant)):
+            return _renew(resource, grant, clock)
     finally:
         Grant.objects.filter(resource=resource).update(leased_until=None)
 
@@ -104,6 +108,11 @@ def _lease(grant: Grant, now: datetime) -> bool:
         access_expires_at=grant.access_expires_at,
     )
     return free.update(leased_until=now + LEASE) == 1
+
+
+def _keep_lease(grant: Grant, longer_by: timedelta) -> bool:
+    ours = Grant.objects.filter(resource=grant.resource_id).exclude(leased_until=None)
+    return ours.update(leased_until=F("leased_until") + longer_by) == 1
 
 
 def _renew(resource: Resource, grant: Grant, clock: Clock) -> str:

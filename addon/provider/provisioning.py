@@ -130,7 +130,7 @@ def provision(request: ProvisionRequest, now: datetime) -> Provisioned | Accepte
             _subscribe(resource, plan, now)
             grants.keep(resource, request.oauth_grant, now)
             if resource.next_attempt_at is not None:
-                callbacks.wake(resource)
+                callbacks.wake()
         else:
             resource = _lock(request.uuid)
             plan = _get_plan(resource.plan_slug)

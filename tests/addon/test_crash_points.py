@@ -21,7 +21,6 @@ from addon.platform import (
     partner_tokens,
     plan_changes,
     provider_client,
-    reconciliation,
 )
 from addon.platform import provisioning as ordering
 from addon.platform.accounts import create_account
@@ -36,12 +35,14 @@ from addon.provider.models import Callback, Credential, Resource
 from billing.models import Plan, Subscription
 from billing.plans import sync_plans
 from tests.addon.platform.helpers import Api, api_of, new_app
+from tests.addon.rounds_in_turn import reconcile_platform, reconcile_provider
 
 BACKGROUND = ["provision", "plan_change", "deprovision"]
 FIRST_PLAN = "heroku-inference:standard"
 OTHER_PLAN = "heroku-inference:cohere-embed-multilingual"
 # Both leases, and both reconcilers' periods.
-WITHIN = FIRST_WAIT + deliveries.LEASE + timedelta(seconds=30)
+PERIOD = timedelta(seconds=5)
+WITHIN = FIRST_WAIT + deliveries.LEASE + 2 * PERIOD
 
 Point = tuple[ModuleType, str, bool]
 
@@ -105,9 +106,9 @@ def settle() -> None:
     passed = timedelta()
     while passed <= WITHIN:
         clock = at(start + passed)
-        deliveries.reconcile(clock)
-        reconciliation.reconcile(clock)
-        passed += timedelta(seconds=15)
+        reconcile_provider(clock)
+        reconcile_platform(clock)
+        passed += PERIOD
     Addon.objects.update(updated_at=start)  # what is changed next is changed after that
 
 

@@ -69,7 +69,7 @@ def background(live_server: LiveServer) -> Iterator[None]:
     from django.db import connection
     from django.utils import timezone
 
-    from addon.provider import deliveries
+    from tests.addon.rounds_in_turn import reconcile_provider
 
     ended = threading.Event()
     began_at = timezone.now()
@@ -80,7 +80,7 @@ def background(live_server: LiveServer) -> Iterator[None]:
 
     def work() -> None:
         while not ended.wait(0.02):
-            deliveries.reconcile(clock)
+            reconcile_provider(clock)
         connection.close()
 
     worker = threading.Thread(target=work)

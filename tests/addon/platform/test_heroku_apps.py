@@ -19,9 +19,9 @@ from addon.platform.models import (
     WebhookEvent,
 )
 from addon.platform.notifications import notify
-from addon.platform.reconciliation import reconcile
 from tests.addon.platform.bad_provider import BadProvider
 from tests.addon.platform.helpers import Api, fast_db_answer, new_app
+from tests.addon.rounds_in_turn import reconcile_platform as reconcile
 
 pytestmark = pytest.mark.django_db
 

@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from addon.lifecycle import State
 from addon.platform.models import Account, Addon, Attachment, Notification
-from addon.platform.reconciliation import reconcile
 from billing.models import Plan, Subscription
 from tests.addon.platform.bad_provider import BadProvider
 from tests.addon.platform.helpers import (
@@ -24,6 +23,7 @@ from tests.addon.platform.helpers import (
     register_bad,
     selling_bad_provider,
 )
+from tests.addon.rounds_in_turn import reconcile_platform as reconcile
 
 pytestmark = pytest.mark.usefixtures("shop")
 

@@ -11,12 +11,12 @@ from django.utils import timezone
 from addon.platform import plan_changes
 from addon.platform.models import Addon, App, Attachment, AttachmentState
 from addon.platform.plan_changes import change_plan
-from addon.platform.reconciliation import reconcile
 from addon.platform.transitions import ConcurrentChange
 from addon.provider.models import Resource
 from billing.models import Plan, Subscription
 from tests.addon.platform.bad_provider import BadProvider
 from tests.addon.platform.helpers import Api, only_addon, register_bad
+from tests.addon.rounds_in_turn import reconcile_platform as reconcile
 
 COHERE = "heroku-inference:cohere-embed-v4"
 # The bad provider's plans

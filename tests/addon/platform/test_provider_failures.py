@@ -14,11 +14,11 @@ from django.utils import timezone
 from addon.lifecycle import State
 from addon.platform import provider_client
 from addon.platform.models import Addon, AddonService, Attachment
-from addon.platform.reconciliation import reconcile
 from addon.platform.retries import CALL_TIMEOUT_S
 from billing.models import Plan, Price
 from tests.addon.platform.bad_provider import BadProvider, Call, running_bad_provider
 from tests.addon.platform.helpers import Api, fast_db_answer
+from tests.addon.rounds_in_turn import reconcile_platform as reconcile
 
 TIMEOUT_S = 0.4
 SECRET = "words-of-the-provider"

@@ -8,10 +8,10 @@ from django.utils import timezone
 
 from addon.platform import provider_client
 from addon.platform.models import Account, Addon, App
-from addon.platform.reconciliation import reconcile
 from billing.models import Customer, Plan, Price, Subscription
 from tests.addon.platform.bad_provider import BadProvider
 from tests.addon.platform.helpers import Api, only_addon
+from tests.addon.rounds_in_turn import reconcile_platform as reconcile
 
 REFUSAL = {"message": "not today"}
 

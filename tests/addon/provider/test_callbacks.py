@@ -1,6 +1,7 @@
 """What the provider does in the background, and how a platform is called back: unit by unit."""
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,8 +12,9 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
+from addon import leases
 from addon.provider import addon_info, callbacks, credentials, deliveries, grants, provisioning
-from addon.provider.deliveries import drive, reconcile
+from addon.provider.deliveries import drive
 from addon.provider.grants import OAuthGrant
 from addon.provider.models import Attachment, Callback, Credential, Grant, Resource
 from addon.provider.platform_client import PlatformUnavailable, UnknownPlatform
@@ -26,6 +28,7 @@ from addon.provider.provisioning import (
 )
 from billing.models import Plan, Subscription
 from tests.addon.provider.platforms import Platform
+from tests.addon.rounds_in_turn import reconcile_provider as reconcile
 
 ALL = ["provision", "plan_change", "deprovision"]
 TOKEN = "POST /oauth/token"
@@ -405,19 +408,44 @@ class TestTokens:
     @pytest.mark.django_db(transaction=True)
     def test_are_refreshed_by_one_process_at_a_time(self, platform: Platform) -> None:
         resource = drive_now(provision(platform))
-        clock = later(hours=7, minutes=59, seconds=50)
+        clock = later(hours=7, minutes=59, seconds=55)
         seen: list[str] = []
 
         def meanwhile() -> None:
             seen.append(grants.access_token(resource, clock))  # still good
             with pytest.raises(PlatformUnavailable):
-                grants.access_token(resource, later(hours=8, seconds=10))  # not any more
+                grants.access_token(resource, later(hours=8, seconds=2))  # not any more
             connection.close()
 
         platform.before[TOKEN] = meanwhile
         assert grants.access_token(resource, clock) == "access-2"
         assert seen == ["access-1"]
         assert len(platform.calls) == 2
+
+    @pytest.mark.django_db(transaction=True)
+    def test_nobody_else_works_on_a_resource_while_its_platform_is_slow(
+        self, platform: Platform, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(leases, "RENEWED_AFTER_S", 0.05)
+        monkeypatch.setattr(leases, "_renewer", None)  # which sleeps for longer
+        resource = provision(platform)
+        seen: list[bool] = []
+
+        def meanwhile() -> None:
+            first, deadline = get(resource.id).leased_until, time.monotonic() + 5
+            grant_until = Grant.objects.get().leased_until
+            while get(resource.id).leased_until == first and time.monotonic() < deadline:
+                time.sleep(0.01)
+            seen.append(get(resource.id).leased_until > first)  # type: ignore[operator]
+            while Grant.objects.get().leased_until == grant_until and time.monotonic() < deadline:
+                time.sleep(0.01)
+            seen.append(Grant.objects.get().leased_until > grant_until)  # type: ignore[operator]
+            seen.append(deliveries._claim(resource.id, timezone.now()) is None)
+            connection.close()
+
+        platform.before[TOKEN] = meanwhile
+        assert drive_now(resource).leased_until is None
+        assert seen == [True, True, True]
 
     def test_are_asked_for_anew_when_the_code_was_used_or_has_expired(
         self, platform: Platform

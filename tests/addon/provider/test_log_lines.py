@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django import Settings
 from redis import Redis
 
-from addon.provider import log_lines, logplex
+from addon.provider import log_lines, logplex, tasks
 from addon.provider.log_delivery import send_log_lines
 from addon.provider.log_lines import DUE_KEY, MINUTES_KEY, LogLine, lines_key
 from addon.provider.logplex import InvalidStream
@@ -22,7 +22,9 @@ from addon.provider.provisioning import (
     deprovision,
     provision,
 )
+from billing.advisory_locks import alone
 from tests.addon.provider.platforms import Platform
+from tests.addon.rounds_in_turn import find_other_streams
 from tests.billing.stand_ins import Reply, StandIn, stand_in
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("plans")]
@@ -195,6 +197,7 @@ def test_a_url_that_is_no_log_input_is_given_up(make: Make, redis_client: Redis,
     resource = make(url)
     log_lines.write_plan_change(resource, "a", "b", AT)
     send_log_lines(lambda: AT)
+    find_other_streams(lambda: AT)
     resource.refresh_from_db()
     assert resource.log_input_url == ""
     assert redis_client.keys("log_lines*") == []
@@ -223,6 +226,7 @@ def test_a_refused_stream_without_a_platform_to_ask_is_given_up(
         resource = make(stream_url(server))
         log_lines.write_plan_change(resource, "a", "b", AT)
         send_log_lines(lambda: AT)
+        find_other_streams(lambda: AT)
     assert Resource.objects.get(id=resource.id).log_input_url == ""
     assert redis_client.keys("log_lines*") == []
 
@@ -238,12 +242,12 @@ def test_the_lines_of_what_was_deprovisioned_are_forgotten(
     assert redis_client.keys("log_lines*") == []
 
 
-def test_one_run_at_a_time(make: Make, stream: StandIn, redis_client: Redis) -> None:
-    log_lines.write_plan_change(make(stream_url(stream)), "a", "b", AT)
-    with redis_client.lock("log_lines:lock", timeout=5):
-        send_log_lines(lambda: AT)
+def test_one_run_at_a_time(make: Make, stream: StandIn) -> None:
+    log_lines.write_plan_change(make(stream_url(stream)), "a", "b", timezone.now())
+    with alone("addon.provider.send_log_lines"):
+        tasks.send_log_lines()
     assert not stream.calls
-    send_log_lines(lambda: AT)
+    tasks.send_log_lines()
     assert len(stream.calls) == 1
 
 
@@ -328,6 +332,8 @@ def test_a_refused_stream_is_asked_for_anew_at_the_platform(
             {"id": str(uuid.uuid4()), "name": "B", "app": app, "log_input_url": stream_url(stream)},
         ])  # fmt: skip
         log_lines.write_plan_change(resource, "a", "b", timezone.now())
+        send_log_lines(timezone.now)
+        find_other_streams(timezone.now)
         send_log_lines(timezone.now)
         assert (len(old.calls), len(stream.calls)) == (1, 1)
     assert Resource.objects.get(id=resource.id).log_input_url == stream_url(stream)
