@@ -1,7 +1,7 @@
 # Annex: `make up` starts it, `make help` lists the rest.
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help up test chaos fuzz e2e recordings conformance check demo bench bench-peers lock format clean install-dev
+.PHONY: help up test chaos chaos-addons fuzz e2e recordings conformance check demo bench bench-peers lock format clean install-dev
 
 # The first Python on the PATH that is new enough; `make up PYTHON=/path/to/python3.12` names one.
 ifndef PYTHON
@@ -16,7 +16,7 @@ WITH = $(if $(PYTHON),,$(error $(NO_PYTHON)))exec $(PYTHON) bin/install.py
 VENV = .venv/bin
 
 help: ## List these targets
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 up: ## Install, start and show everything; PORT picks the port (5000), Ctrl-C stops it
 	@$(WITH) requirements.lock -m config.up
@@ -29,6 +29,10 @@ test: ## Run the test suite; PYTEST_ARGS="tests/billing -k ledger" narrows it do
 # Not in parallel: each round has the processes of the whole deployment to itself.
 chaos: install-dev ## Kill every process at every step of a request, 200 seeded rounds; ROUNDS=1 SEED=17 runs one again
 	@CHAOS_SEED=$${SEED:-1} CHAOS_ROUNDS=$${ROUNDS:-200} exec $(VENV)/python -m pytest tests/chaos/test_kills.py -q -s $(PYTEST_ARGS)
+
+# HASTE: which part of the real time leases and periods take.
+chaos-addons: install-dev ## Kill platform and provider at every step of an add-on's life; HASTE=1 takes full leases
+	@CHAOS_HASTE=$${HASTE:-0.2} exec $(VENV)/python -m pytest tests/chaos/test_addons.py -q -s $(PYTEST_ARGS)
 
 fuzz: install-dev ## Send 2,000 requests a dialect that are made from /openapi.json; FUZZ_CASES sets how many
 	@FUZZ_CASES=$${FUZZ_CASES:-2000} exec $(VENV)/python -m pytest tests/inference/openapi/test_fuzzing.py -n auto --dist load -rP -p no:logging $(PYTEST_ARGS)

@@ -1,9 +1,10 @@
 """Whatever step a process dies at, on either side: both come to agree, within seconds.
 
 Platform and provider are one process here, and meet over HTTP all the same. A step dies by an
-exception that ends the work of its process; tests/addon/test_two_deployments.py kills processes.
+exception that ends the work of its process; tests/chaos/test_addons.py kills processes.
 """
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -15,25 +16,26 @@ from django.utils import timezone
 from pytest_django.live_server_helper import LiveServer
 
 from addon.lifecycle import State
-from addon.platform import (
-    attachments,
-    partner_actions,
-    partner_tokens,
-    plan_changes,
-    provider_client,
-)
-from addon.platform import provisioning as ordering
 from addon.platform.accounts import create_account
 from addon.platform.addon_services import register
 from addon.platform.config_vars import config_of
 from addon.platform.models import Addon, App, Attachment, AttachmentState
 from addon.platform.retries import FIRST_WAIT
-from addon.provider import callbacks, deliveries, grants, platform_client, provisioning
+from addon.provider import deliveries
 from addon.provider.credentials import find_identity
 from addon.provider.manifest import own_manifest
 from addon.provider.models import Callback, Credential, Resource
 from billing.models import Plan, Subscription
 from billing.plans import sync_plans
+from tests.addon.crash_points import (
+    ALL,
+    ASYNC,
+    DEPROVISIONING,
+    PLAN_CHANGE,
+    PROVISIONING,
+    SYNC,
+    step_of,
+)
 from tests.addon.platform.helpers import Api, api_of, new_app
 from tests.addon.rounds_in_turn import reconcile_platform, reconcile_provider
 
@@ -43,8 +45,6 @@ OTHER_PLAN = "heroku-inference:cohere-embed-multilingual"
 # Both leases, and both reconcilers' periods.
 PERIOD = timedelta(seconds=5)
 WITHIN = FIRST_WAIT + deliveries.LEASE + 2 * PERIOD
-
-Point = tuple[ModuleType, str, bool]
 
 
 class Died(Exception):
@@ -72,9 +72,9 @@ def api(shop: App) -> Api:
 
 
 @contextmanager
-def dying(monkeypatch: pytest.MonkeyPatch, point: Point) -> Iterator[None]:
+def dying(monkeypatch: pytest.MonkeyPatch, point: str) -> Iterator[None]:
     """The function dies once within the block, before or after it has done its work."""
-    module, name, after = point
+    module, name = find_step(point)
     original = getattr(module, name)
     died: list[str] = []
 
@@ -82,7 +82,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, point: Point) -> Iterator[None]:
         if died:
             return original(*args, **kwargs)
         died.append(name)
-        if after:
+        if point.endswith("after"):
             original(*args, **kwargs)
         raise Died(name)
 
@@ -91,13 +91,13 @@ def dying(monkeypatch: pytest.MonkeyPatch, point: Point) -> Iterator[None]:
         try:
             yield
         except AssertionError as error:
-            error.add_note(describe(point))
+            error.add_note(f"died {point}")
             raise
 
 
-def describe(point: Point) -> str:
-    module, name, after = point
-    return f"died {'after' if after else 'before'} {module.__name__}.{name}"
+def find_step(point: str) -> tuple[ModuleType, str]:
+    path, _, name = step_of(point).rpartition(".")
+    return importlib.import_module(f"addon.{path}"), name
 
 
 def settle() -> None:
@@ -143,56 +143,6 @@ def check_agreement(shop: App) -> None:
     assert {(row.resource_id, row.plan_id) for row in open_ones} == {
         (addon.id, addon.plan_id) for addon in addons.values()
     }
-
-
-PROVISIONING: list[Point] = [
-    (ordering, "drive_provisioning", False),
-    (partner_tokens, "issue_grant", True),
-    (provider_client, "provision", True),
-    (ordering, "_wait_for_provider", False),
-    (provisioning, "provision", False),
-    (provisioning, "provision", True),
-    (provisioning, "_insert_attachment", True),
-    (grants, "_lease", True),
-    (partner_tokens, "exchange", True),  # the tokens are made, and reach nobody
-    (grants, "_store", False),
-    (grants, "_store", True),
-    (provisioning, "finish", False),
-    (provisioning, "_finish_provision", True),
-    (provisioning, "finish", True),
-    (deliveries, "_deliver", False),
-    (partner_actions, "update_attachment_config", True),
-    (platform_client, "update_attachment_config", True),
-    (attachments, "finish", True),
-    (partner_actions, "mark_provisioned", True),
-    (platform_client, "mark_provisioned", True),
-    (callbacks, "end", True),
-    (provisioning, "confirm", False),
-    (deliveries, "_release", False),
-]
-PLAN_CHANGE: list[Point] = [
-    (plan_changes, "_lease", True),
-    (provider_client, "change_plan", True),
-    (plan_changes, "_wait_for_provider", False),
-    (plan_changes, "_finish", False),
-    (provisioning, "put_on_plan", True),
-    (provisioning, "finish", True),
-    (partner_actions, "update_config", True),
-    (partner_actions, "mark_provisioned", True),
-    (platform_client, "mark_provisioned", True),
-    (callbacks, "end", False),
-]
-DEPROVISIONING: list[Point] = [
-    (ordering, "drive_deprovisioning", False),
-    (provider_client, "deprovision", True),
-    (ordering, "_wait_for_removal", False),
-    (ordering, "_finish_removal", False),
-    (provisioning, "end", True),
-    (provisioning, "finish", True),
-    (partner_actions, "mark_deprovisioned", True),
-    (platform_client, "mark_deprovisioned", True),
-    (callbacks, "end", False),
-]
 
 
 @pytest.fixture
@@ -282,25 +232,24 @@ def test_every_point_is_reached(
     is_async: bool, shop: App, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a death there would be no death."""
-    if not is_async:
-        return
     reached: set[str] = set()
 
-    def watch(points: list[Point]) -> None:
-        for module, name, _ in points:
-            original = getattr(module, name)
+    def watch(point: str) -> None:
+        module, name = find_step(point)
+        original = getattr(module, name)
 
-            def watched(*args: Any, _of: Any = original, _name: str = name, **kwargs: Any) -> Any:
-                reached.add(_name)
-                return _of(*args, **kwargs)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            reached.add(step_of(point))
+            return original(*args, **kwargs)
 
-            monkeypatch.setattr(module, name, watched)
+        monkeypatch.setattr(module, name, watched)
 
-    watch([*PROVISIONING, *PLAN_CHANGE, *DEPROVISIONING])
+    steps = {step_of(point): point for point in ALL}
+    for point in steps.values():
+        watch(point)
     path = installed(shop, api)
     api.patch(path, {"plan": OTHER_PLAN})
     settle()
     api.delete(path)
     settle()
-    expected = {name for _, name, _ in (*PROVISIONING, *PLAN_CHANGE, *DEPROVISIONING)}
-    assert expected - reached == {"_finish_removal"}  # the provider calls that one back
+    assert reached == steps.keys() - (SYNC if is_async else ASYNC)
