@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 Json = Mapping[str, object]
 
-BODY_MAX_BYTES = 4_000_000
+BODY_MAX_BYTES = 5_000_000
 
 
 def unavailable(error: Exception) -> Response | None:
