@@ -76,6 +76,19 @@ FORGOTTEN = [
     "TRUSTED_PROXIES",
 ]
 
+# Half a minute and more, the longest first: else processes would wait for these at the end.
+LONGEST = [
+    "inference/openapi/test_fuzzing.py",
+    "inference/engine/test_encoder.py",
+    "addon/test_two_deployments.py",
+    "addon/test_crash_points.py",
+    "inference/test_worker.py",
+    "inference/test_models_command.py",
+    "inference/test_calibration.py",
+    "inference/engine/test_gpu_bench.py",
+    "billing/test_month.py",
+]
+
 # How long an example takes says more of what else the machine does than of the code.
 hypothesis.settings.register_profile("annex", deadline=None)
 hypothesis.settings.load_profile("annex")
@@ -95,6 +108,11 @@ def _prepare() -> None:
 def pytest_xdist_setupnodes(specs: list[Any]) -> None:
     for spec in specs:
         spec.env["REDIS_URL"] = _running.enter_context(_valkey_in_a_temporary_folder())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 def pytest_unconfigure() -> None:
