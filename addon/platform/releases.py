@@ -48,6 +48,7 @@ def create_release(
         config_vars=json.dumps(_snapshot(app)),
         created_at=now,
     )
+    app.released_at = app.updated_at = now
     App.objects.filter(id=app.id).update(released_at=now, updated_at=now)
     announce(
         Change(kind=Kind.RELEASE, action="create", app=app, row=release, account=account, at=now)
