@@ -91,7 +91,8 @@ def prices_of(plan: Plan) -> tuple[PriceVersion, ...]:
 
 @CompiledQuery
 def _prices_of(plan_id: UUID) -> QuerySet[Price]:
-    return Price.objects.filter(plan_id=plan_id).order_by("active_from")
+    found = Price.objects.filter(plan_id=plan_id).select_related("plan")
+    return found.order_by("active_from")
 
 
 def price_at(prices: Sequence[PriceVersion], at: datetime) -> PriceVersion:
