@@ -84,8 +84,9 @@ def test_only_webhooks_that_include_the_kind_get_it(shop: App, blog: App) -> Non
 def test_an_app_without_webhooks_costs_one_query_and_no_row(
     shop: App, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
+    release = shop.releases.get()
     with django_assert_num_queries(3):  # with the two of the transaction
-        announce(shop)
+        announce(shop, Kind.RELEASE, release)
     assert not WebhookEvent.objects.exists()
 
 
