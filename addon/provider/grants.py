@@ -142,5 +142,5 @@ def is_exchanged(resource: Resource) -> bool:
 
 
 def discard(resource: Resource) -> None:
-    """The platform wants to hear no more of the resource."""
+    """The platform wants to hear no more of the resource, or is to be told no more."""
     Grant.objects.filter(resource=resource).delete()
