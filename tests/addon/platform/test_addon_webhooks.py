@@ -3,15 +3,27 @@
 from typing import Any
 
 import pytest
+from django.utils import timezone
+from pytest_django import Settings
+from pytest_django.live_server_helper import LiveServer
 
 from addon.platform.models import (
+    AddonService,
     App,
     Webhook,
     WebhookDelivery,
     WebhookEvent,
 )
-from addon.platform.webhook_deliveries import KEPT, _is_trusted, _owner_id, prune_webhooks
+from addon.platform.webhook_deliveries import (
+    KEPT,
+    _is_trusted,
+    _owner_id,
+    deliver_webhooks,
+    prune_webhooks,
+)
 from addon.platform.webhooks import WEBHOOKS_MAX
+from addon.provider.deliveries import drive
+from addon.provider.models import Resource
 from tests.addon.platform.helpers import Api, only_addon, partner_api
 
 URL = "https://hooks.example.com/partner"
@@ -184,3 +196,22 @@ def test_only_the_providers_own_host_may_be_in_a_private_network(
         (f"{base}/hooks", None, False),
     ):
         assert _is_trusted(Webhook(app=addon.app, addon=on, url=url)) == is_trusted, url
+
+
+def test_our_own_provider_subscribes_and_follows_what_is_renamed(
+    provider: AddonService, live_server: LiveServer, api: Api, shop: App, settings: Settings
+) -> None:
+    settings.PUBLIC_URL = settings.PROVIDER_URL = live_server.url
+    settings.PLATFORM_URLS = [live_server.url]
+    api.add("shop", "EMBEDDING", name="before")
+    resource = Resource.objects.get()
+    drive(resource.id, timezone.now)
+    assert Webhook.objects.get().url == f"{live_server.url}/heroku/webhooks"
+    resource.refresh_from_db()
+    assert (resource.name, resource.app_name) == ("before", "shop")
+    api.patch("/apps/shop/addons/before", {"name": "after"})
+    api.patch("/apps/shop", {"name": "store"})
+    deliver_webhooks(timezone.now)
+    resource.refresh_from_db()
+    assert (resource.name, resource.app_name) == ("after", "store")
+    assert str(resource.attachments.get()) == "store::EMBEDDING"
