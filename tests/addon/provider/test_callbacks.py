@@ -487,6 +487,21 @@ class TestAGrantOfWhatHasEnded:
         provisioning.deprovision(resource.id, timezone.now())
         assert not Grant.objects.exists()
 
+    @pytest.mark.django_db(transaction=True)
+    def test_is_not_kept_where_it_ended_while_the_code_was_exchanged(
+        self, platform: Platform
+    ) -> None:
+        resource = provision(platform)
+
+        def end() -> None:
+            provisioning.deprovision(resource.id, timezone.now())
+            connection.close()
+
+        platform.before[TOKEN] = end
+        assert drive_now(resource).next_attempt_at is None
+        assert platform.made() == [TOKEN]
+        assert not Grant.objects.exists()
+
     def test_is_kept_until_the_platform_knows(self, platform: Platform) -> None:
         Plan.objects.update(async_operations=ALL)
         resource = drive_now(provision(platform))
