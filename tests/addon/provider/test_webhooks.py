@@ -198,7 +198,7 @@ class TestAnApp:
         """Which shop owns, and blog has attached."""
         told = [
             of_addon(resource, "x", app="shop"),
-            of_attachment(resource, str(uuid.uuid4()), "EMBEDDING", "shop"),
+            of_attachment(resource, str(uuid.uuid4()), "EMBEDDING", "shop", minute=0),
             of_attachment(resource, str(uuid.uuid4()), "SEARCH", "blog"),
         ]
         for event, app in zip(told, (SHOP, SHOP, BLOG), strict=True):
