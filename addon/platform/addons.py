@@ -221,18 +221,22 @@ def config_of(addon: Addon) -> dict[str, str]:
 
 def resource_config(addon: Addon) -> dict[str, str]:
     """The config that all attachments share, of a service without attachment credentials."""
-    stored: dict[str, str] = json.loads(addon.resource_config or "{}")
-    return stored
+    return merged_config(addon, {})
+
+
+def merged_config(addon: Addon, answered: Mapping[str, str]) -> dict[str, str]:
+    """What the provider `answered`, and over it what it has set or unset by calling back."""
+    merged = {**answered, **_kept_config(addon)}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _kept_config(addon: Addon) -> dict[str, str | None]:
+    kept: dict[str, str | None] = json.loads(addon.resource_config or "{}")
+    return kept
 
 
 def keep_config(addon: Addon, changes: Mapping[str, str | None]) -> dict[str, str]:
     """Set what has a value and unset what has None, in what resource_config() says; all of it."""
-    config = resource_config(addon)
-    for name, value in changes.items():
-        if value is None:
-            config.pop(name, None)
-        else:
-            config[name] = value
-    addon.resource_config = json.dumps(config)
+    addon.resource_config = json.dumps({**_kept_config(addon), **changes})
     addon.save(update_fields=["resource_config"])
-    return config
+    return resource_config(addon)

@@ -136,7 +136,7 @@ def _write(addon: Addon, attachments: Iterable[Attachment], changes: Config, now
         outdated = sorted(row.name for row in here if _update(row, changes))
         if outdated:
             description = f"Update {', '.join(outdated)} by {addon.service.name}"
-            create_release(app, app.owner, description, now)
+            create_release(app, addon.service, description, now)
 
 
 def _with(attachment: Attachment, addon: Addon, app: App) -> Attachment:

@@ -10,7 +10,7 @@ from django.db.models import Max, Min, Q, QuerySet
 
 from addon.json_api import find_uuid
 from addon.lifecycle import State
-from addon.platform.changes import Change, Kind, announce
+from addon.platform.changes import Actor, Change, Kind, announce
 from addon.platform.models import Account, Addon, App, ConfigVar, Release
 from billing.compiled_queries import CompiledQuery
 
@@ -34,7 +34,7 @@ class Versions:
 
 
 def create_release(
-    app: App, account: Account, description: str, now: datetime, release_id: UUID | None = None
+    app: App, account: Actor, description: str, now: datetime, release_id: UUID | None = None
 ) -> Release:
     """The next release. The caller holds the lock of `app`, so versions have no gaps or doubles."""
     newest = _newest_version.first(app.id)
@@ -43,7 +43,8 @@ def create_release(
         app=app,
         version=newest[0] + 1 if newest else 1,
         description=description,
-        account=account,
+        account=account if isinstance(account, Account) else None,
+        service=None if isinstance(account, Account) else account,
         addon_plan_names=_plan_names(app),
         config_vars=json.dumps(_snapshot(app)),
         created_at=now,
@@ -124,4 +125,4 @@ def versions_of(app: App) -> Versions:
 
 def list_releases(app: App) -> QuerySet[Release]:
     # The config vars are long, each is decrypted when it is read, and no list shows them.
-    return app.releases.select_related("account", "app").defer("config_vars")
+    return app.releases.select_related("account", "service", "app").defer("config_vars")

@@ -346,6 +346,7 @@ def deprovision(resource_id: UUID, now: datetime) -> Accepted | None:
             # What the platform still waits for to be provisioned needs no second wait.
             if not is_later or resource.pending == Work.PROVISION or not grants.may_call(resource):
                 end(resource, now)
+                grants.discard(resource)
                 return None
             resource.pending, resource.pending_plan_slug = Work.DEPROVISION, ""
             resource.save(update_fields=["pending", "pending_plan_slug"])
