@@ -14,6 +14,7 @@ from typing import assert_never
 from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from addon.inserts import insert_unless_there
 from addon.json_api import find_uuid
@@ -30,6 +31,7 @@ from addon.platform.regions import require_region
 from addon.platform.retries import ASYNC_WINDOW, PROVISION_WINDOW, wait_after
 from addon.platform.teams import billing_email
 from addon.platform.transitions import ConcurrentChange, move
+from billing.compiled_queries import CompiledQuery
 from billing.models import Plan
 from billing.subscriptions import end_subscription, rename_resource, subscribe
 
@@ -233,7 +235,7 @@ def finish(addon: Addon, attachment: Attachment, done: Done, account: Actor, now
     is_shared = not addon.service.attachment_credentials
     with transaction.atomic():
         # Its provider may have called back before its answer was read.
-        current = Addon.objects.select_for_update().only("resource_config").get(id=addon.id)
+        (current,) = _config_for_update.all(addon.id)
         config = merged_config(current, done.config)
         move(
             addon,
@@ -248,6 +250,11 @@ def finish(addon: Addon, attachment: Attachment, done: Done, account: Actor, now
         )
         attachments.finish(attachment, config, account, now)
         _announce(addon, "update", account, now, state=State.PROVISIONING)
+
+
+@CompiledQuery
+def _config_for_update(addon_id: UUID) -> QuerySet[Addon]:
+    return Addon.objects.select_for_update().filter(id=addon_id).only("resource_config")
 
 
 def _wait_for_provider(addon: Addon, accepted: Accepted, now: datetime) -> None:
