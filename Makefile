@@ -23,7 +23,7 @@ up: ## Install, start and show everything; PORT picks the port (5000), Ctrl-C st
 
 # What kills processes has the machine for itself: beside it other tests' workers would starve.
 test: ## Run the test suite; PYTEST_ARGS="tests/billing -k ledger" narrows it down
-	@$(WITH) requirements-dev.lock -m pytest -n auto --dist loadfile $(or $(PYTEST_ARGS),--ignore tests/chaos)
+	@$(WITH) requirements-dev.lock -m pytest -n auto --dist loadfile --no-loadscope-reorder $(or $(PYTEST_ARGS),--ignore tests/chaos)
 	@$(if $(PYTEST_ARGS),,exec $(VENV)/python -m pytest tests/chaos)
 
 # Not in parallel: each round has the processes of the whole deployment to itself.

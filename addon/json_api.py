@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 
 Json = Mapping[str, object]
 
-BODY_MAX_BYTES = 4_000_000
+BODY_MAX_BYTES = 5_000_000
+OPTION_NAME_MAX_CHARACTERS = 100
+OPTION_MAX_CHARACTERS = 10_000
 
 
 def unavailable(error: Exception) -> Response | None:
@@ -162,10 +164,18 @@ def read_options(body: Json, field: str, max_options: int = 100) -> dict[str, st
 
 
 def _option(field: str, name: str, option: object) -> str:
+    if len(name) > OPTION_NAME_MAX_CHARACTERS:
+        raise InvalidField(
+            f"{field}: the name of an option must have at most {OPTION_NAME_MAX_CHARACTERS} "
+            "characters"
+        )
     if isinstance(option, bool):
         return "true" if option else "false"
-    if not isinstance(option, str):
-        raise InvalidField(f"{field}.{name} must be a string or true")
+    if not isinstance(option, str) or len(option) > OPTION_MAX_CHARACTERS:
+        raise InvalidField(
+            f"{field}.{name} must be a string of at most {OPTION_MAX_CHARACTERS} characters, or "
+            "true"
+        )
     return option
 
 

@@ -42,8 +42,8 @@ def call(
     body: Mapping[str, object] | None = None,
     form: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Given up after `timeout_s` in all, however slowly it is answered. Follows no redirect:
-    another address must not get the password.
+    """Given up after `timeout_s` in all, however slowly it is answered. Follows no redirect, and
+    goes through no proxy of the environment: another address must not get the password.
 
     Not to be called within a transaction: it gives the database connection back to the pool. Raises
     NoAnswer.
@@ -55,7 +55,7 @@ def call(
     try:
         with (
             CallDeadline(timeout_s) as deadline,
-            httpx.Client(timeout=timeout, verify=_tls_context(), follow_redirects=False) as client,
+            httpx.Client(timeout=timeout, verify=_tls_context(), trust_env=False) as client,
             client.stream(
                 method,
                 url,

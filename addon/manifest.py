@@ -18,9 +18,15 @@ REGIONS = frozenset(
 REGIONS |= {"sydney", "tokyo", "virginia", "*"}
 FEATURES = frozenset({"attachable", "many_per_app", "log_input", "syslog_drain"})
 
-_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_PREFIX = re.compile(r"[A-Z][A-Z0-9_]*")
-_CONFIG_VAR = re.compile(r"[A-Z][A-Z0-9_]+")
+TEXT_MAX_CHARACTERS = 200
+DESCRIPTION_MAX_CHARACTERS = 2_000
+URL_MAX_CHARACTERS = 480  # before RESOURCES_PATH
+CONFIG_VARS_MAX = 100
+
+_ID = re.compile(r"(?=.{1,100}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_PREFIX = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
+# At an app an attachment's name, of up to 128 characters too, takes the place of the prefix.
+_CONFIG_VAR = re.compile(r"[A-Z][A-Z0-9_]{1,127}")
 _PLAN_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 PLANS_MAX = 100
 PRICE_MAX_CENTS = 100_000_000
@@ -71,12 +77,14 @@ def parse_manifest(document: object) -> Manifest:
     annex = _object(api.get("annex", {}), "api.annex")
     if api.get("version") != "3":
         raise InvalidManifest("api.version", '"3"')
-    slug = _matching(top.get("id"), "id", _ID, "lower-case letters and digits, joined by dashes")
+    slug = _matching(
+        top.get("id"), "id", _ID, "up to 100 lower-case letters and digits, joined by dashes"
+    )
     prefix = _matching(
         api.get("config_vars_prefix", slug.upper().replace("-", "_")),
         "api.config_vars_prefix",
         _PREFIX,
-        "capitals, digits and underscores, starting with a letter",
+        "up to 100 capitals, digits and underscores, starting with a letter",
     )
     return Manifest(
         id=slug,
@@ -100,14 +108,20 @@ def _object(value: object, field_name: str) -> Mapping[str, object]:
     return value
 
 
-def _text(value: object, field_name: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidManifest(field_name, "a string that is not empty")
+def _text(value: object, field_name: str, max_characters: int = TEXT_MAX_CHARACTERS) -> str:
+    is_text = isinstance(value, str) and value.isprintable() and value.strip() != ""
+    if not isinstance(value, str) or not is_text or len(value) > max_characters:
+        allowed = f"a string of 1 to {max_characters} characters that can be printed"
+        raise InvalidManifest(field_name, allowed)
     return value
 
 
 def _optional_text(value: object, field_name: str) -> str | None:
     return None if value is None else _text(value, field_name)
+
+
+def _description(value: object, field_name: str) -> str:
+    return "" if value in (None, "") else _text(value, field_name, DESCRIPTION_MAX_CHARACTERS)
 
 
 def _matching(value: object, field_name: str, pattern: re.Pattern[str], allowed: str) -> str:
@@ -131,8 +145,11 @@ def _regions(value: object) -> tuple[str, ...]:
 
 
 def _config_vars(value: object, prefix: str) -> tuple[str, ...]:
-    allowed = f"a list of names in capitals that start with {prefix}_"
-    if not isinstance(value, list) or not value:
+    allowed = (
+        f"a list of 1 to {CONFIG_VARS_MAX} names in capitals that start with {prefix}_, of up to "
+        "128 characters"
+    )
+    if not isinstance(value, list) or not 0 < len(value) <= CONFIG_VARS_MAX:
         raise InvalidManifest("api.config_vars", allowed)
     for name in value:
         _matching(name, "api.config_vars", _CONFIG_VAR, allowed)
@@ -142,10 +159,15 @@ def _config_vars(value: object, prefix: str) -> tuple[str, ...]:
 
 
 def _url(value: object, field_name: str) -> str:
-    text = _text(value, field_name)
-    parts = urlsplit(text)
-    # http is for a provider on the same machine; the operator decides who is registered.
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    text = _text(value, field_name, URL_MAX_CHARACTERS)
+    try:
+        parts = urlsplit(text)
+        # http is for a provider on the same machine; the operator decides who is registered.
+        is_url = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        is_url = is_url and " " not in text
+    except ValueError:  # of an address or a port
+        is_url = False
+    if not is_url:
         raise InvalidManifest(field_name, "an http:// or https:// URL")
     return text.rstrip("/")
 
@@ -187,7 +209,7 @@ def _plan(value: object, place: str) -> ManifestPlan:
     return ManifestPlan(
         slug=slug,
         name=_text(plan.get("name", slug.capitalize()), f"{place}.name"),
-        description=_optional_text(plan.get("description"), f"{place}.description") or "",
+        description=_description(plan.get("description"), f"{place}.description"),
         price_cents=_price_cents(plan.get("price_cents"), f"{place}.price_cents"),
         is_default=_flag(plan, "default", place),
         is_async=_flag(plan, "async", place),

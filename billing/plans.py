@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from billing.compiled_queries import CompiledQuery
 from billing.models import Plan, Price
 from billing.plans_file import PlanEntry, PriceEntry, read_plans
 
@@ -168,7 +169,12 @@ def hide_plans_of_other_models(model_ids: Collection[str]) -> list[Plan]:
 
 def find_plan(service_name: str, slug: str) -> Plan | None:
     """The plan, on sale or not: what was sold once stays usable."""
-    return Plan.objects.filter(service_name=service_name, slug=slug).first()
+    return _with_slug.first(service_name, slug)
+
+
+@CompiledQuery
+def _with_slug(service_name: str, slug: str) -> QuerySet[Plan]:
+    return Plan.objects.filter(service_name=service_name, slug=slug)
 
 
 def default_model_id(plan: Plan, options: Mapping[str, str]) -> str:
@@ -184,7 +190,12 @@ def worker_pool(plan: Plan, resource_id: uuid.UUID) -> str:
 
 
 def find_default_plan(service_name: str) -> Plan | None:
-    return Plan.objects.filter(service_name=service_name, is_default=True).first()
+    return _default_of.first(service_name)
+
+
+@CompiledQuery
+def _default_of(service_name: str) -> QuerySet[Plan]:
+    return Plan.objects.filter(service_name=service_name, is_default=True)
 
 
 def plans_of(service_name: str) -> QuerySet[Plan]:

@@ -9,7 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
+from uuid import UUID
 
+from django.db.models import QuerySet
+
+from billing.compiled_queries import CompiledQuery
 from billing.models import Plan, Price
 
 PICOUNITS_PER_MICROUNIT = 1_000_000
@@ -82,7 +86,13 @@ class PriceVersion:
 
 def prices_of(plan: Plan) -> tuple[PriceVersion, ...]:
     """Every version, future ones too, by `active_from`."""
-    return tuple(PriceVersion.of(price) for price in plan.prices.order_by("active_from"))
+    return tuple(map(PriceVersion.of, _prices_of.all(plan.id)))
+
+
+@CompiledQuery
+def _prices_of(plan_id: UUID) -> QuerySet[Price]:
+    found = Price.objects.filter(plan_id=plan_id).select_related("plan")
+    return found.order_by("active_from")
 
 
 def price_at(prices: Sequence[PriceVersion], at: datetime) -> PriceVersion:

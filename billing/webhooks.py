@@ -119,12 +119,15 @@ def sign(secret: str, message_id: str, body: str, now: datetime) -> dict[str, st
     }
 
 
-async def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
+async def post(
+    url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bool = False
+) -> int:
     """Deliver once, within TIMEOUT_S in all, JSON unless the headers say otherwise; the status of
-    the answer, which is 2xx. Raises WebhookFailed."""
+    the answer, which is 2xx. `allow_private` is for addresses that the operator has chosen. Raises
+    WebhookFailed."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            status = await _post(httpx.URL(url), headers, body)
+            status = await _post(httpx.URL(url), headers, body, allow_private=allow_private)
     except TimeoutError as error:
         raise NoAnswer(f"no answer within {TIMEOUT_S:.0f} s") from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
@@ -136,7 +139,9 @@ async def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
     return status
 
 
-async def _post(url: httpx.URL, headers: Mapping[str, str], body: bytes) -> int:
+async def _post(
+    url: httpx.URL, headers: Mapping[str, str], body: bytes, *, allow_private: bool
+) -> int:
     """The status of the answer; its body is not read."""
     host = url.raw_host.decode("ascii")
     default_headers = {"content-type": "application/json", "user-agent": "Annex"}
@@ -146,7 +151,7 @@ async def _post(url: httpx.URL, headers: Mapping[str, str], body: bytes) -> int:
     ) as client:
         request = client.build_request(
             "POST",
-            url.copy_with(host=await _resolve(host, url)),
+            url.copy_with(host=await _resolve(host, url, allow_private=allow_private)),
             content=body,
             headers={**default_headers, **headers, "host": url.netloc.decode("ascii")},
             extensions={"sni_hostname": host},
@@ -156,7 +161,7 @@ async def _post(url: httpx.URL, headers: Mapping[str, str], body: bytes) -> int:
         return response.status_code
 
 
-async def _resolve(host: str, url: httpx.URL) -> str:
+async def _resolve(host: str, url: httpx.URL, *, allow_private: bool) -> str:
     """An address of the host that may be called. Raises UnknownHost, PrivateAddress."""
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
@@ -164,7 +169,8 @@ async def _resolve(host: str, url: httpx.URL) -> str:
     except OSError as error:
         raise UnknownHost("its host's name is not known") from error
     addresses = [str(address[0]) for *_, address in found]
-    if not settings.WEBHOOK_ALLOW_PRIVATE and not all(map(is_public, addresses)):
+    is_anywhere = allow_private or settings.WEBHOOK_ALLOW_PRIVATE
+    if not is_anywhere and not all(map(is_public, addresses)):
         raise PrivateAddress("its host is in a private network, which is not allowed here")
     return _preferred(addresses)
 

@@ -8,7 +8,7 @@ from inference.http import ASGIApplication, Receive, Scope, Send, find_header, j
 
 
 class BoundedBodies:
-    """Refuses bodies over `max_bytes`: declared ones with 413, others by ending the request."""
+    """Refuses bodies over `max_bytes` with 413, those of undeclared length once they pass it."""
 
     def __init__(self, application: ASGIApplication, *, max_bytes: int) -> None:
         self._application = application
@@ -17,10 +17,7 @@ class BoundedBodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         declared = find_header(scope, b"content-length") if scope["type"] == "http" else None
         if declared is not None and declared.isdigit() and int(declared) > self._max_bytes:
-            message = f"The body must have at most {self._max_bytes} bytes."
-            content = {"id": "request_entity_too_large", "message": message}
-            headers = {"connection": "close", "request-id": str(uuid4())}
-            await json_response(content, status=413, headers=headers).send(send)
+            await self._refuse(send)
             return
         size = 0
 
@@ -31,3 +28,11 @@ class BoundedBodies:
             return {"type": "http.disconnect"} if size > self._max_bytes else event
 
         await self._application(scope, bounded_receive, send)
+        if size > self._max_bytes:  # to Django it looked like a client that hung up
+            await self._refuse(send)
+
+    async def _refuse(self, send: Send) -> None:
+        message = f"The body must have at most {self._max_bytes} bytes."
+        content = {"id": "request_entity_too_large", "message": message}
+        headers = {"connection": "close", "request-id": str(uuid4())}
+        await json_response(content, status=413, headers=headers).send(send)

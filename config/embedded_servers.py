@@ -278,7 +278,6 @@ class Valkey(_Server):
             'save ""\n'
             # Limits and queues live here: an evicted key would be a lost request.
             "maxmemory-policy noeviction\n"
-            "databases 64\n"
         )
 
     def _launch(self, log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -161,6 +161,8 @@ class Dispatcher:
                 await self._refresh(lane)
             except RedisError as error:
                 raise WorkerUnavailable(model_id, "the queue cannot be reached") from error
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError  # redis-py loses one that comes while it connects
         if not lane.accepting:
             raise WorkerUnavailable(model_id, "no worker is running")
         return lane

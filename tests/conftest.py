@@ -2,7 +2,7 @@
 
 They start once, in the only process or in xdist's controller, before Django's settings are read;
 the workers inherit their addresses. Each process has a PostgreSQL database (pytest-django) and a
-Valkey database of its own.
+Valkey of its own, because some tests empty or pause the whole of it.
 """
 
 import atexit
@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit
 
 import django
 import hypothesis
 import pytest
 from redis import Redis
 
-from config.embedded_servers import running_servers
+from config.embedded_servers import Valkey, running_servers
+from config.guard import Guard
 
-VALKEY_DATABASES = 64
 ENVIRONMENT = {
     "DJANGO_SETTINGS_MODULE": "config.settings",
     "SECRET_KEY": "a-secret-key-that-only-the-tests-use-0123456789",
@@ -76,6 +76,19 @@ FORGOTTEN = [
     "TRUSTED_PROXIES",
 ]
 
+# Half a minute and more, the longest first: else processes would wait for these at the end.
+LONGEST = [
+    "inference/openapi/test_fuzzing.py",
+    "inference/engine/test_encoder.py",
+    "addon/test_two_deployments.py",
+    "addon/test_crash_points.py",
+    "inference/test_worker.py",
+    "inference/test_models_command.py",
+    "inference/test_calibration.py",
+    "inference/engine/test_gpu_bench.py",
+    "billing/test_month.py",
+]
+
 # How long an example takes says more of what else the machine does than of the code.
 hypothesis.settings.register_profile("annex", deadline=None)
 hypothesis.settings.load_profile("annex")
@@ -93,11 +106,13 @@ def _prepare() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(specs: list[Any]) -> None:
-    """Give each worker a Valkey database of its own; 0 is the controller's."""
-    url = urlsplit(os.environ["REDIS_URL"])
-    for index, spec in enumerate(specs):
-        number = 1 + index % (VALKEY_DATABASES - 1)
-        spec.env["REDIS_URL"] = urlunsplit(url._replace(path=f"/{number}"))
+    for spec in specs:
+        spec.env["REDIS_URL"] = _running.enter_context(_valkey_in_a_temporary_folder())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 def pytest_unconfigure() -> None:
@@ -118,6 +133,19 @@ def _servers_in_a_temporary_folder() -> Iterator[dict[str, str]]:
             }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _valkey_in_a_temporary_folder() -> Iterator[str]:
+    guard = Guard()
+    with tempfile.TemporaryDirectory(prefix="annex-tests-") as folder:
+        valkey = Valkey(Path(folder), guard, durable=False)
+        try:
+            valkey.start()
+            yield valkey.url
+        finally:
+            valkey.stop()
+            guard.release()
 
 
 def _with_option(database_url: str, option: str) -> str:
@@ -141,12 +169,12 @@ def redis_session() -> Iterator[Redis]:
 @pytest.fixture(autouse=True)
 def _empty_valkey(redis_session: Redis) -> None:
     """No test sees the limits, queues or workers of another."""
-    redis_session.flushdb()
+    redis_session.flushall()
 
 
 @pytest.fixture
 def redis_client(redis_session: Redis) -> Redis:
-    """This process's Valkey database, empty."""
+    """This process's Valkey, empty."""
     return redis_session
 
 

@@ -26,6 +26,7 @@ LISTEN = ("127.0.0.1", 7779)
 DEFAULT_PLAN = "test"  # the first plan of every add-on at Heroku
 GROUPS = tuple(dict.fromkeys(check.group for check in CHECKS))
 INTERRUPTED = 130
+SECONDS_MAX = 86_400
 
 __all__ = ["groups"]
 
@@ -64,10 +65,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="that the provider must exchange grants with (ADDON_CLIENT_SECRET; else any)",
     )  # fmt: skip
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=25.0, help="of a request (25)"
+        "--timeout", metavar="SECONDS", type=_seconds, default=25.0, help="of a request (25)"
     )
     parser.add_argument(
-        "--callbacks-within", metavar="SECONDS", type=float, default=60.0,
+        "--callbacks-within", metavar="SECONDS", type=_seconds, default=60.0,
         help="how long to wait for a callback (60)",
     )  # fmt: skip
 
@@ -197,13 +198,18 @@ def _default_plan(manifest: Manifest) -> str:
 
 
 def pointed_at(document: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with the URLs that are to be tested as its production ones."""
+    """The manifest with the URLs that are to be tested as its production ones.
+
+    Raises InvalidManifest.
+    """
     pointed = copy.deepcopy(dict(document))
     api = pointed.get("api")
     if not isinstance(api, dict):
         return pointed
     if options["test"]:
         test = api.get("test")
+        if test is None:
+            raise InvalidManifest("api.test", "an object with base_url, for --test")
         api["production"] = {"base_url": test} if isinstance(test, str) else test
     urls = {"base_url": options["base_url"], "sso_url": options["sso_url"]}
     given = {name: url for name, url in urls.items() if url is not None}
@@ -235,6 +241,16 @@ def _option(text: str) -> tuple[str, str]:
     if not name or not equals:
         raise ArgumentTypeError("must be NAME=VALUE")
     return name, value
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= SECONDS_MAX:  # nor NaN
+        raise ArgumentTypeError(f"must be a number over 0, up to {SECONDS_MAX}")
+    return seconds
 
 
 def _address(text: str) -> tuple[str, int]:

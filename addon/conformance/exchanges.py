@@ -82,13 +82,14 @@ class PartnerClient:
             extensions={"trace": deadline.trace, "timeout": self._client.timeout.as_dict()},
         )
         started_at = time.monotonic()
-        error = ""
+        error, is_late = "", False
         try:
             with deadline:
                 answer = self._answer(request, None if anonymous else auth or self._auth)
         except (httpx.HTTPError, httpx.InvalidURL) as raised:
             answer, error = None, type(raised).__name__
-        if deadline.has_passed:
+            is_late = isinstance(raised, httpx.TimeoutException)
+        if is_late or deadline.has_passed:
             answer, error = None, f"not within {self._timeout_s:g} s"
         exchange = _exchange(
             method, target or "/heroku/resources", answer, error, time.monotonic() - started_at

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from addon.json_api import find_uuid, is_storable
 from addon.manifest import Manifest
 from addon.platform.models import AddonService
+from billing.compiled_queries import CompiledQuery
 from billing.models import Plan
 from billing.plans import find_default_plan, find_plan, plans_of
 
@@ -65,10 +66,15 @@ def get_service(identity: str) -> AddonService:
     if service_id is not None:
         found = AddonService.objects.filter(id=service_id).first()
     elif is_storable(identity):
-        found = AddonService.objects.filter(name=identity).first()
+        found = _named.first(identity)
     if found is None:
         raise AddonServiceNotFound("Couldn't find that add-on service.")
     return found
+
+
+@CompiledQuery
+def _named(name: str) -> QuerySet[AddonService]:
+    return AddonService.objects.filter(name=name)
 
 
 def get_plan(service: AddonService, identity: str) -> Plan:
@@ -90,7 +96,7 @@ def order_plan(identity: str) -> tuple[AddonService, Plan]:
     Raises UnknownPlan.
     """
     plan = _find_plan(identity)
-    service = AddonService.objects.filter(name=plan.service_name).first() if plan else None
+    service = _named.first(plan.service_name) if plan else None
     if plan is None or service is None or not plan.is_visible:
         raise _unknown(identity)
     return service, plan

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
-from django.db.models import F, Q, QuerySet
+from django.db import connection
+from django.db.models import Q, QuerySet
 
 from addon.config_names import config_var_name
 from addon.json_api import find_uuid, is_storable
@@ -176,12 +177,20 @@ def visible_apps(account: Account, addons: Iterable[Addon]) -> set[UUID]:
 def config_var_names(addons: Iterable[Addon]) -> dict[UUID, list[str]]:
     """By add-on, the config vars that it gives the app that owns it."""
     names: dict[UUID, list[str]] = {addon.id: [] for addon in addons}
-    vars_on_owner = ConfigVar.objects.filter(
-        attachment__addon__in=names, app=F("attachment__addon__app")
-    )
-    for addon_id, name in vars_on_owner.order_by("name").values_list("attachment__addon", "name"):
-        names[addon_id].append(name)
+    with connection.cursor() as cursor:
+        cursor.execute(_VARS_ON_OWNER, [list(names)])
+        for addon_id, name in cursor.fetchall():
+            names[addon_id].append(name)
     return names
+
+
+_VARS_ON_OWNER = """
+    SELECT addon.id, var.name FROM platform_addon addon
+    JOIN platform_attachment attachment ON attachment.addon_id = addon.id
+    JOIN platform_configvar var
+        ON var.attachment_id = attachment.id AND var.app_id = addon.app_id
+    WHERE addon.id = ANY(%s) ORDER BY var.name
+"""
 
 
 def attached_var_names(
@@ -212,18 +221,22 @@ def config_of(addon: Addon) -> dict[str, str]:
 
 def resource_config(addon: Addon) -> dict[str, str]:
     """The config that all attachments share, of a service without attachment credentials."""
-    stored: dict[str, str] = json.loads(addon.resource_config or "{}")
-    return stored
+    return merged_config(addon, {})
+
+
+def merged_config(addon: Addon, answered: Mapping[str, str]) -> dict[str, str]:
+    """What the provider `answered`, and over it what it has set or unset by calling back."""
+    merged = {**answered, **_kept_config(addon)}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _kept_config(addon: Addon) -> dict[str, str | None]:
+    kept: dict[str, str | None] = json.loads(addon.resource_config or "{}")
+    return kept
 
 
 def keep_config(addon: Addon, changes: Mapping[str, str | None]) -> dict[str, str]:
     """Set what has a value and unset what has None, in what resource_config() says; all of it."""
-    config = resource_config(addon)
-    for name, value in changes.items():
-        if value is None:
-            config.pop(name, None)
-        else:
-            config[name] = value
-    addon.resource_config = json.dumps(config)
+    addon.resource_config = json.dumps({**_kept_config(addon), **changes})
     addon.save(update_fields=["resource_config"])
-    return config
+    return resource_config(addon)

@@ -117,9 +117,9 @@ class CollaboratorAdmin(ReadOnly, admin.ModelAdmin[Collaborator]):
 
 @admin.register(Release)
 class ReleaseAdmin(ReadOnly, admin.ModelAdmin[Release]):
-    list_display = ["app", "version", "description", "account", "created_at"]
+    list_display = ["app", "version", "description", "actor", "created_at"]
     list_filter = ["created_at"]
-    list_select_related = ["app", "account"]
+    list_select_related = ["app", "account", "service"]
     ordering = ["-created_at"]
     search_fields = ["app__name", "description"]
     exclude = ["config_vars"]
@@ -212,11 +212,11 @@ class AttachmentAdmin(ReadOnly, admin.ModelAdmin[Attachment]):
 
 @admin.register(Webhook)
 class WebhookAdmin(ReadOnly, admin.ModelAdmin[Webhook]):
-    list_display = ["url", "app", "include", "level", "next_attempt_at", "created_at"]
+    list_display = ["url", "app", "addon", "include", "level", "next_attempt_at", "created_at"]
     list_filter = ["level", "created_at"]
-    list_select_related = ["app"]
+    list_select_related = ["app", "addon"]
     ordering = ["-created_at"]
-    search_fields = ["id", "url", "app__name"]
+    search_fields = ["id", "url", "app__name", "addon__name"]
     exclude = ["secret", "authorization"]
 
 

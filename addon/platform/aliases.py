@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
+from django.db.models import QuerySet
+
 from addon.config_names import config_var_name, default_alias, parse_alias
 from addon.platform.config_vars import ConfigVarOwned, var_names
-from addon.platform.models import Addon, App, Attachment, AttachmentState
+from addon.platform.models import Addon, App, Attachment, AttachmentState, ConfigVar
 from addon.platform.retries import wait_after
+from billing.compiled_queries import CompiledQuery
 
 
 class AliasTaken(Exception):
@@ -98,11 +101,18 @@ class _Held:
 
 
 def _read_held(app: App) -> _Held:
-    current = app.attachments.exclude(state=AttachmentState.DETACHING)
-    return _Held(
-        attachments=list(current),
-        owners=dict(app.config_vars.order_by("name").values_list("name", "attachment_id")),
-    )
+    return _Held(attachments=_current_of.all(app.id), owners=dict(_var_owners.all(app.id)))
+
+
+@CompiledQuery
+def _current_of(app_id: UUID) -> QuerySet[Attachment]:
+    return Attachment.objects.filter(app_id=app_id).exclude(state=AttachmentState.DETACHING)
+
+
+@CompiledQuery
+def _var_owners(app_id: UUID) -> QuerySet[ConfigVar, tuple[str, UUID | None]]:
+    found = ConfigVar.objects.filter(app_id=app_id)
+    return found.order_by("name").values_list("name", "attachment_id")
 
 
 def _free_id(wish: Wish) -> UUID:
@@ -157,7 +167,12 @@ def _overwrites(action: str, overwritten: Attachment | None, user_vars: Sequence
 
 
 def find_attached(app: App, name: str) -> Attachment | None:
-    return app.attachments.filter(name=name, state=AttachmentState.ATTACHED).first()
+    return _attached.first(app.id, name)
+
+
+@CompiledQuery
+def _attached(app_id: UUID, name: str) -> QuerySet[Attachment]:
+    return Attachment.objects.filter(app_id=app_id, name=name, state=AttachmentState.ATTACHED)
 
 
 def is_last(attachment: Attachment) -> bool:

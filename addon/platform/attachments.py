@@ -14,7 +14,7 @@ from addon.platform import config_vars, provider_client
 from addon.platform.access import Permission, permissions_on, require
 from addon.platform.addons import AddonNotFound, AddonNotReady, resource_config
 from addon.platform.aliases import LastAttachment, Wish, find_attached, is_last, reserve
-from addon.platform.changes import Action, Change, Kind, announce
+from addon.platform.changes import Action, Actor, Change, Kind, announce
 from addon.platform.heroku_apps import AppNotFound, lock_app
 from addon.platform.models import Account, Addon, App, Attachment, AttachmentState
 from addon.platform.provider_client import Accepted, Done, Gone, Refused, Reply, Uncertain
@@ -40,11 +40,12 @@ class AttachmentRefused(Exception):
 class AttachmentFailed(Exception):
     """The provider gave no clear answer; nothing was changed on the app."""
 
-    def __init__(self, addon: Addon) -> None:
-        super().__init__(
-            f"The provider of {addon.name} could not be reached or did not answer as expected. "
-            "Nothing was attached; please try again later"
-        )
+    def __init__(
+        self,
+        addon: Addon,
+        why: str = "could not be reached or did not answer as expected; please try again later",
+    ) -> None:
+        super().__init__(f"Nothing was attached: the provider of {addon.name} {why}")
 
 
 class GoneAtProvider(AttachmentFailed):
@@ -125,7 +126,13 @@ def drive_attaching(attachment: Attachment, account: Account, now: datetime) -> 
         case Gone():
             _withdraw(attachment, now)
             raise GoneAtProvider(attachment.addon)
-        case Accepted() | Uncertain():
+        case Accepted():
+            _withdraw(attachment, now)
+            raise AttachmentFailed(
+                attachment.addon,
+                "answered 202, to do it in the background; it has to attach at once",
+            )
+        case Uncertain():
             _withdraw(attachment, now)
             raise AttachmentFailed(attachment.addon)
         case _:
@@ -150,7 +157,7 @@ def _finish_attaching(
 
 
 def finish(
-    attachment: Attachment, config: Mapping[str, str], account: Account, now: datetime
+    attachment: Attachment, config: Mapping[str, str], account: Actor, now: datetime
 ) -> None:
     """Config vars, `attached`, one release. Within a transaction.
 
@@ -177,7 +184,7 @@ def _withdraw(attachment: Attachment, now: datetime) -> None:
 
 
 def _release_name(
-    attachment: Attachment, account: Account, now: datetime, next_attempt_at: datetime | None
+    attachment: Attachment, account: Actor, now: datetime, next_attempt_at: datetime | None
 ) -> None:
     if attachment.state == AttachmentState.ATTACHED:
         _announce(attachment, "destroy", account, now)
@@ -185,7 +192,7 @@ def _release_name(
     move_attachment(attachment, AttachmentState.DETACHING, now, next_attempt_at)
 
 
-def _announce(attachment: Attachment, action: Action, account: Account, now: datetime) -> None:
+def _announce(attachment: Attachment, action: Action, account: Actor, now: datetime) -> None:
     change = Change(
         kind=Kind.ATTACHMENT,
         action=action,
@@ -252,9 +259,9 @@ def tell_app_name(attachment: Attachment) -> None:
     with held(attachment):
         reply = provider_client.attach(attachment)
     is_refused = isinstance(reply, Refused) and reply.is_final
-    if not isinstance(reply, Done | Gone) and not is_refused:
+    if not isinstance(reply, Done | Accepted | Gone) and not is_refused:
         return  # asked again when the lease ends
-    if not isinstance(reply, Done):
+    if not isinstance(reply, Done | Accepted):
         logger.warning("%s: the provider answered a new app name by %s", attachment.id, reply)
     claimed = Attachment.objects.filter(
         id=attachment.id,
@@ -271,7 +278,7 @@ def discard(attachment: Attachment, account: Account, now: datetime) -> None:
     remove_detached(attachment)
 
 
-def withdraw_all(addon: Addon, account: Account, now: datetime) -> None:
+def withdraw_all(addon: Addon, account: Actor, now: datetime) -> None:
     """Take `addon` off every app: its vars, one release per app, its names. No call is made.
 
     Within a transaction that holds the add-on's lock; the rows go when the add-on is deprovisioned.
@@ -286,7 +293,7 @@ def withdraw_all(addon: Addon, account: Account, now: datetime) -> None:
 
 
 def _withdraw_from(
-    app_id: UUID, app: App | None, addon: Addon, account: Account, now: datetime
+    app_id: UUID, app: App | None, addon: Addon, account: Actor, now: datetime
 ) -> None:
     gone = []
     here = addon.attachments.exclude(state=AttachmentState.DETACHING).filter(app_id=app_id)

@@ -14,6 +14,7 @@ from addon.json_api import find_uuid
 from addon.platform.accounts import is_person
 from addon.platform.models import Account, Authorization
 from addon.platform.scopes import Scope, require_scopes
+from billing.compiled_queries import CompiledQuery
 
 PREFIX = "HRKU-"
 # What the CLI asks for by `heroku login -i`.
@@ -147,8 +148,12 @@ def get_authorization(account: Account, identity: str, now: datetime) -> Authori
 
 def find_authorization(token: str, now: datetime) -> Authorization | None:
     """The authorization of `token`, unless it is unknown, revoked or expired."""
-    live = _live(now).filter(token_digest=digest(token))
-    return live.select_related("account").first()
+    return _with_digest.first(digest(token), now)
+
+
+@CompiledQuery
+def _with_digest(token_digest: str, now: datetime) -> QuerySet[Authorization]:
+    return _live(now).filter(token_digest=token_digest).select_related("account")
 
 
 def describe(authorization: Authorization, by: Authorization, description: str) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 from django.db.models import Model
 from django.dispatch import Signal
 
-from addon.platform.models import Account, App
+from addon.platform.models import Account, AddonService, App
 
 
 class Kind(StrEnum):
@@ -26,6 +26,7 @@ class Kind(StrEnum):
 
 
 Action = Literal["create", "update", "destroy"]
+Actor = Account | AddonService  # the service is its provider, who calls back
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +38,7 @@ class Change:
     action: Action
     app: App
     row: Model
-    account: Account
+    account: Actor
     at: datetime
     previous: Mapping[str, object] = field(default_factory=dict)
 

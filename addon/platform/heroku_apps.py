@@ -16,6 +16,7 @@ from addon.platform.models import Account, App, AttachmentState
 from addon.platform.regions import REGIONS
 from addon.platform.releases import create_release
 from billing.budgets import find_app_budget
+from billing.compiled_queries import CompiledQuery
 
 STACKS = ("heroku-24",)
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9-]{1,28}[a-z0-9]")
@@ -167,12 +168,11 @@ def get_app(account: Account, identity: str, permission: Permission = Permission
     Raises AppNotFound, and Forbidden when it may be seen but `permission` is lacking.
     """
     app_id = find_uuid(identity)
-    live = App.objects.filter(destroyed_at=None).select_related("owner__team")
     found = None
     if app_id is not None:
-        found = live.filter(id=app_id).first()
+        found = _with_id.first(app_id)
     elif is_storable(identity):
-        found = live.filter(name=identity).first()
+        found = _named.first(identity)
     granted = permissions_on(found, account) if found else frozenset()
     if found is None or not granted:
         raise AppNotFound
@@ -181,15 +181,29 @@ def get_app(account: Account, identity: str, permission: Permission = Permission
     return found
 
 
+@CompiledQuery
+def _with_id(app_id: UUID) -> QuerySet[App]:
+    return App.objects.filter(id=app_id, destroyed_at=None).select_related("owner__team")
+
+
+@CompiledQuery
+def _named(name: str) -> QuerySet[App]:
+    return App.objects.filter(name=name, destroyed_at=None).select_related("owner__team")
+
+
 def lock_app(app_id: UUID) -> App:
     """The app, locked until the transaction ends. Raises AppNotFound when it was destroyed.
 
     Releases, config vars and attachment names of an app change under this lock. Who also locks an
     add-on locks that first, and several apps are locked in the order of their ids.
     """
-    # Rows that refer to the app do not wait for the lock: whoever inserts one may hold another.
-    locked = App.objects.select_for_update(no_key=True)
-    app = locked.filter(id=app_id, destroyed_at=None).first()
+    app = _locked.first(app_id)
     if app is None:
         raise AppNotFound
     return app
+
+
+@CompiledQuery
+def _locked(app_id: UUID) -> QuerySet[App]:
+    # Rows that refer to the app do not wait for the lock: whoever inserts one may hold another.
+    return App.objects.select_for_update(no_key=True).filter(id=app_id, destroyed_at=None)

@@ -1,6 +1,7 @@
 """The platform's tables. What may happen to a row is in the module named after it."""
 
 import uuid
+from typing import cast
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
@@ -147,7 +148,11 @@ class Release(models.Model):
     app = models.ForeignKey(App, models.CASCADE, related_name="releases")
     version = models.PositiveIntegerField()
     description = models.TextField()
-    account = models.ForeignKey(Account, models.PROTECT)
+    account = models.ForeignKey(Account, models.PROTECT, null=True, blank=True)
+    service = models.ForeignKey(
+        "AddonService", models.PROTECT, null=True, blank=True, related_name="+",
+        help_text="whose provider made it, in place of an account",
+    )  # fmt: skip
     addon_plan_names = models.JSONField(default=list, blank=True)
     config_vars = EncryptedTextField(  # type: ignore[misc]  # the field's type says nothing of null
         null=True, help_text="JSON; all of the app's after it, with who owns each; null: not kept"
@@ -157,10 +162,18 @@ class Release(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["app", "version"], name="release_version_is_unique"),
+            models.CheckConstraint(
+                condition=Q(account=None) ^ Q(service=None), name="release_has_one_actor"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.app} v{self.version}"
+
+    @property
+    def actor(self) -> "Account | AddonService":
+        """Who made it."""
+        return cast("Account | AddonService", self.account or self.service)
 
 
 def all_regions() -> list[str]:
@@ -345,7 +358,8 @@ class ConfigVar(models.Model):
 
 
 class Webhook(models.Model):
-    """Where an app's changes are posted to, one after the other.
+    """Where an app's changes are posted to, one after the other; or those of one of its add-ons, to
+    the provider.
 
     `next_attempt_at` is when the first of its open deliveries is to be tried; until then somebody
     may be trying it, so it is also the lease of whoever does. Without open deliveries it is null.
@@ -353,6 +367,10 @@ class Webhook(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     app = models.ForeignKey(App, models.CASCADE, related_name="webhooks")
+    addon = models.ForeignKey(
+        Addon, models.CASCADE, null=True, blank=True, related_name="webhooks",
+        help_text="of the provider's webhooks; `app` is the one that owns it",
+    )  # fmt: skip
     url = models.CharField(max_length=500)
     include = models.JSONField(help_text="kinds of changes, e.g. api:addon")
     level = models.CharField(max_length=10, choices=[("notify", "notify"), ("sync", "sync")])

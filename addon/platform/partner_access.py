@@ -6,12 +6,13 @@ from collections.abc import Collection
 
 from django.db.models import Q, QuerySet
 
-from addon.json_api import find_uuid
+from addon.json_api import find_uuid, is_storable
 from addon.lifecycle import State
 from addon.platform.addons import AddonNotFound
 from addon.platform.heroku_apps import AppNotFound
-from addon.platform.models import Addon, App, Attachment, AttachmentState
+from addon.platform.models import Addon, App, Attachment, AttachmentState, Team
 from addon.platform.partner_tokens import AddonGone, Partner
+from addon.platform.teams import TeamNotFound
 
 READ = frozenset({"GET", "HEAD"})
 
@@ -69,6 +70,18 @@ def get_app(partner: Partner, identity: str) -> App:
     if app is None:
         raise AppNotFound
     return app
+
+
+def get_team(partner: Partner, identity: str) -> Team:
+    """One that owns such an app, by id or name. Raises TeamNotFound."""
+    team_id = find_uuid(identity)
+    if team_id is None and not is_storable(identity):
+        raise TeamNotFound
+    which = Q(name=identity) if team_id is None else Q(id=team_id)
+    team = Team.objects.filter(which, account__in=list_apps(partner).values("owner")).first()
+    if team is None:
+        raise TeamNotFound
+    return team
 
 
 def only_own(partner: Partner | None, attachments: QuerySet[Attachment]) -> QuerySet[Attachment]:

@@ -20,7 +20,7 @@ from addon.platform.config_vars import remove_attached, write_attached
 from addon.platform.heroku_apps import AppNotFound, lock_app
 from addon.platform.models import Addon, App, Attachment, AttachmentState, ConfigVar
 from addon.platform.partner_tokens import AddonGone, Partner
-from addon.platform.provider_client import is_config_value
+from addon.platform.provider_client import CONFIG_VALUE_MAX_CHARACTERS, is_config_value
 from addon.platform.releases import create_release
 from addon.platform.transitions import ConcurrentChange
 
@@ -118,7 +118,10 @@ def _validate(addon: Addon, changes: Config) -> None:
                 f"{', '.join(declared)}"
             )
         if value is not None and not is_config_value(value):
-            raise InvalidField(f"config: the value of {name} is too long, or cannot be stored")
+            raise InvalidField(
+                f"config: the value of {name} must be text of at most "
+                f"{CONFIG_VALUE_MAX_CHARACTERS} characters, without NUL"
+            )
 
 
 def _write(addon: Addon, attachments: Iterable[Attachment], changes: Config, now: datetime) -> None:
@@ -133,7 +136,7 @@ def _write(addon: Addon, attachments: Iterable[Attachment], changes: Config, now
         outdated = sorted(row.name for row in here if _update(row, changes))
         if outdated:
             description = f"Update {', '.join(outdated)} by {addon.service.name}"
-            create_release(app, app.owner, description, now)
+            create_release(app, addon.service, description, now)
 
 
 def _with(attachment: Attachment, addon: Addon, app: App) -> Attachment:

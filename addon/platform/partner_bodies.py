@@ -47,7 +47,8 @@ def _read_var(row: object) -> tuple[str, str | None]:
     name, value = row.get("name"), row.get("value")
     if not isinstance(name, str) or not name:
         raise InvalidField("config: each must have a name")
-    if value is not None and not isinstance(value, str):
+    # Nor is one without a value unset: that would lose what a misspelt field was to set.
+    if "value" not in row or not isinstance(value, str | None):
         raise InvalidField(
             f"config: the value of {name[:256]} must be a string, or null to unset it"
         )

@@ -17,7 +17,7 @@ from django.db import transaction
 from addon.lifecycle import State
 from addon.platform import config_vars, provider_client
 from addon.platform.addons import AddonNotFound, AddonNotReady, resource_config
-from addon.platform.changes import Change, Kind, announce
+from addon.platform.changes import Actor, Change, Kind, announce
 from addon.platform.heroku_apps import AppNotFound, lock_app
 from addon.platform.models import Account, Addon, AttachmentState
 from addon.platform.notifications import notify
@@ -124,7 +124,7 @@ def _give_up_waiting(addon: Addon, now: datetime) -> None:
 
 def confirm_changed(addon: Addon, plan: Plan, now: datetime) -> None:
     """The provider calls back that `addon` is on `plan`; within a transaction that has its lock."""
-    _finish(addon, plan, Done(), addon.app.owner, now)
+    _finish(addon, plan, Done(), addon.service, now)
 
 
 def _lease(addon_id: UUID, plan: Plan, now: datetime) -> Addon:
@@ -166,7 +166,7 @@ def _lock(addon_id: UUID) -> Addon:
     return addon
 
 
-def _finish(addon: Addon, plan: Plan, done: Done, account: Account, now: datetime) -> None:
+def _finish(addon: Addon, plan: Plan, done: Done, account: Actor, now: datetime) -> None:
     before = addon.plan
     is_other_plan = plan != before
     with transaction.atomic():
@@ -213,7 +213,7 @@ def _settle(addon: Addon, **changes: object) -> None:
 
 
 def _write_config(
-    addon: Addon, config: Mapping[str, str], account: Account, now: datetime, *, is_other_plan: bool
+    addon: Addon, config: Mapping[str, str], account: Actor, now: datetime, *, is_other_plan: bool
 ) -> None:
     """Write what the provider said of the plan to every attachment; one release for each app that
     it changes, and for the owner's, whose releases name the plans."""

@@ -14,14 +14,15 @@ from typing import assert_never
 from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from addon.inserts import insert_unless_there
 from addon.json_api import find_uuid
 from addon.lifecycle import Event, InvalidTransition, State
 from addon.platform import attachments, names, partner_tokens, provider_client
-from addon.platform.addons import AddonNotFound, resource_config
+from addon.platform.addons import AddonNotFound, merged_config, resource_config
 from addon.platform.aliases import Wish, reserve
-from addon.platform.changes import Action, Change, Kind, announce
+from addon.platform.changes import Action, Actor, Change, Kind, announce
 from addon.platform.heroku_apps import lock_app
 from addon.platform.models import Account, Addon, AddonService, App, Attachment, AttachmentState
 from addon.platform.notifications import notify
@@ -30,6 +31,7 @@ from addon.platform.regions import require_region
 from addon.platform.retries import ASYNC_WINDOW, CALL_IS_OVER, PROVISION_WINDOW, wait_after
 from addon.platform.teams import billing_email
 from addon.platform.transitions import ConcurrentChange, held, move
+from billing.compiled_queries import CompiledQuery
 from billing.models import Plan
 from billing.subscriptions import end_subscription, rename_resource, subscribe
 
@@ -129,7 +131,7 @@ def _insert(order: Order, now: datetime) -> tuple[Addon, Attachment | None]:
 
 
 def _announce(
-    addon: Addon, action: Action, account: Account, now: datetime, **previous: object
+    addon: Addon, action: Action, account: Actor, now: datetime, **previous: object
 ) -> None:
     change = Change(
         kind=Kind.ADDON,
@@ -230,24 +232,30 @@ def drive_provisioning(
             assert_never(reply)
 
 
-def finish(
-    addon: Addon, attachment: Attachment, done: Done, account: Account, now: datetime
-) -> None:
+def finish(addon: Addon, attachment: Attachment, done: Done, account: Actor, now: datetime) -> None:
     is_shared = not addon.service.attachment_credentials
     with transaction.atomic():
+        # Its provider may have called back before its answer was read.
+        (current,) = _config_for_update.all(addon.id)
+        config = merged_config(current, done.config)
         move(
             addon,
             Event.PROVIDER_PROVISIONED,
             now,
             provider_id=done.provider_id,
             provision_message=done.message,
-            resource_config=json.dumps(dict(done.config)) if is_shared else "",
+            resource_config=json.dumps(config) if is_shared else "",
             next_attempt_at=None,
             deadline_at=None,
             last_error="",
         )
-        attachments.finish(attachment, done.config, account, now)
+        attachments.finish(attachment, config, account, now)
         _announce(addon, "update", account, now, state=State.PROVISIONING)
+
+
+@CompiledQuery
+def _config_for_update(addon_id: UUID) -> QuerySet[Addon]:
+    return Addon.objects.select_for_update().filter(id=addon_id).only("resource_config")
 
 
 def _wait_for_provider(addon: Addon, accepted: Accepted, now: datetime) -> None:
@@ -453,13 +461,13 @@ def confirm_provisioned(addon: Addon, now: datetime) -> None:
         message=addon.provision_message,
         provider_id=addon.provider_id,
     )
-    finish(addon, attachment, done, addon.app.owner, now)
+    finish(addon, attachment, done, addon.service, now)
 
 
 def confirm_removed(addon: Addon, now: datetime) -> None:
     """The provider has ended an add-on, or could not make it; within a transaction that has its
     lock. What was not destroyed by its owner is told to its owner."""
-    before, owner = addon.state, addon.app.owner
+    before, provider = addon.state, addon.service
     was_made = before == State.PROVISIONED
     failed = {} if before == State.DEPROVISIONING or was_made else {"failed_at": now}
     move(
@@ -474,8 +482,8 @@ def confirm_removed(addon: Addon, now: datetime) -> None:
     )
     if before != State.DEPROVISIONING:
         end_subscription(addon.id, now if was_made else addon.created_at)
-        attachments.withdraw_all(addon, owner, now)
-        _announce(addon, "destroy", owner, now)
+        attachments.withdraw_all(addon, provider, now)
+        _announce(addon, "destroy", provider, now)
         if was_made:
             _notify_removed(addon, now)
         else:

@@ -10,8 +10,9 @@ from django.db.models import Max, Min, Q, QuerySet
 
 from addon.json_api import find_uuid
 from addon.lifecycle import State
-from addon.platform.changes import Change, Kind, announce
-from addon.platform.models import Account, Addon, App, Release
+from addon.platform.changes import Actor, Change, Kind, announce
+from addon.platform.models import Account, Addon, App, ConfigVar, Release
+from billing.compiled_queries import CompiledQuery
 
 VERSION_MAX = 2**31 - 1
 
@@ -33,20 +34,22 @@ class Versions:
 
 
 def create_release(
-    app: App, account: Account, description: str, now: datetime, release_id: UUID | None = None
+    app: App, account: Actor, description: str, now: datetime, release_id: UUID | None = None
 ) -> Release:
     """The next release. The caller holds the lock of `app`, so versions have no gaps or doubles."""
-    newest: int = app.releases.aggregate(newest=Max("version"))["newest"] or 0
+    newest = _newest_version.first(app.id)
     release = Release.objects.create(
         id=release_id or uuid4(),
         app=app,
-        version=newest + 1,
+        version=newest[0] + 1 if newest else 1,
         description=description,
-        account=account,
+        account=account if isinstance(account, Account) else None,
+        service=None if isinstance(account, Account) else account,
         addon_plan_names=_plan_names(app),
         config_vars=json.dumps(_snapshot(app)),
         created_at=now,
     )
+    app.released_at = app.updated_at = now
     App.objects.filter(id=app.id).update(released_at=now, updated_at=now)
     announce(
         Change(kind=Kind.RELEASE, action="create", app=app, row=release, account=account, at=now)
@@ -57,9 +60,20 @@ def create_release(
 def _snapshot(app: App) -> dict[str, dict[str, str]]:
     """All config vars: the user's, and those that attachments own."""
     snapshot: dict[str, dict[str, str]] = {"user": {}, "attached": {}}
-    for var in app.config_vars.all():
-        snapshot["user" if var.attachment_id is None else "attached"][var.name] = var.value
+    for name, value, attachment_id in _vars_of.all(app.id):
+        snapshot["user" if attachment_id is None else "attached"][name] = value
     return snapshot
+
+
+@CompiledQuery
+def _newest_version(app_id: UUID) -> QuerySet[Release, tuple[int]]:
+    return Release.objects.filter(app_id=app_id).order_by("-version").values_list("version")[:1]
+
+
+@CompiledQuery
+def _vars_of(app_id: UUID) -> QuerySet[ConfigVar, tuple[str, str, UUID | None]]:
+    found = ConfigVar.objects.filter(app_id=app_id)
+    return found.values_list("name", "value", "attachment_id")
 
 
 def config_of_release(release: Release) -> dict[str, str]:
@@ -81,9 +95,13 @@ def _read_snapshot(release: Release) -> dict[str, dict[str, str]]:
 
 
 def _plan_names(app: App) -> list[str]:
-    live = Addon.objects.filter(app=app, state=State.PROVISIONED)
-    plans = live.values_list("plan__service_name", "plan__slug")
-    return sorted(f"{service_name}:{slug}" for service_name, slug in plans)
+    return sorted(f"{service_name}:{slug}" for service_name, slug in _plans_of.all(app.id))
+
+
+@CompiledQuery
+def _plans_of(app_id: UUID) -> QuerySet[Addon, tuple[str, str]]:
+    live = Addon.objects.filter(app_id=app_id, state=State.PROVISIONED)
+    return live.values_list("plan__service_name", "plan__slug")
 
 
 def get_release(app: App, identity: str) -> Release:
@@ -107,4 +125,4 @@ def versions_of(app: App) -> Versions:
 
 def list_releases(app: App) -> QuerySet[Release]:
     # The config vars are long, each is decrypted when it is read, and no list shows them.
-    return app.releases.select_related("account", "app").defer("config_vars")
+    return app.releases.select_related("account", "service", "app").defer("config_vars")

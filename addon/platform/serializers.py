@@ -13,6 +13,7 @@ from django.conf import settings
 from addon.json_api import iso, iso_or_none
 from addon.lifecycle import State
 from addon.platform.addons import attached_var_names, config_var_names, visible_apps
+from addon.platform.changes import Actor
 from addon.platform.models import Account, Addon, AddonService, App, Attachment, Release
 from addon.platform.regions import REGIONS, Region
 from addon.platform.releases import Versions
@@ -24,6 +25,8 @@ Answer = dict[str, object]
 
 # What the CLI divides a monthly price by to print the hourly one.
 HOURS_PER_MONTH = 720
+# Of the addresses by which Heroku shows a provider that calls back.
+PARTNER_DOMAIN = "addons.heroku.com"
 
 
 def account_json(account: Account) -> Answer:
@@ -94,6 +97,11 @@ def team_stub(owner: Account) -> Answer | None:
     return None if team is None else {"id": str(team.id), "name": team.name}
 
 
+def actor_json(actor: Actor) -> Answer:
+    email = actor.email if isinstance(actor, Account) else f"{actor.name}@{PARTNER_DOMAIN}"
+    return {"email": email, "id": str(actor.id)}
+
+
 def release_json(release: Release, versions: Versions) -> Answer:
     is_kept = versions.oldest_kept is not None and release.version >= versions.oldest_kept
     return {
@@ -111,7 +119,7 @@ def release_json(release: Release, versions: Versions) -> Answer:
         "slug": None,
         "status": "succeeded",
         "updated_at": iso(release.created_at),
-        "user": {"email": release.account.email, "id": str(release.account_id)},
+        "user": actor_json(release.actor),
         "version": release.version,
     }
 

@@ -35,7 +35,11 @@ class LastAdmin(Exception):
 def list_members(membership: Membership) -> QuerySet[TeamMember]:
     """To be seen by members only. Raises TeamForbidden."""
     membership.require(EVERYBODY)
-    members = TeamMember.objects.filter(team=membership.team).select_related("account")
+    return members_of(membership.team)
+
+
+def members_of(team: Team) -> QuerySet[TeamMember]:
+    members = TeamMember.objects.filter(team=team).select_related("account")
     return members.order_by("created_at", "id")
 
 

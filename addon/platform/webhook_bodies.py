@@ -1,18 +1,21 @@
 """Request bodies of webhooks, read once into values. Errors name the field."""
 
+from collections.abc import Callable
+from functools import partial
+
 from addon.json_api import InvalidField, Json, find_text, read_object, read_text
 from addon.platform.models import DeliveryStatus
-from addon.platform.webhooks import INCLUDES, LEVELS, NewWebhook
+from addon.platform.webhooks import INCLUDES, INCLUDES_OF_AN_ADDON, LEVELS, NewWebhook, Subject
 from billing.webhooks import InvalidURL, check_url
 
 SECRET_MAX_CHARACTERS = 500
 AUTHORIZATION_MAX_CHARACTERS = 1000
 
 
-def read_new_webhook(data: object) -> NewWebhook:
+def read_new_webhook(subject: Subject, data: object) -> NewWebhook:
     body = read_object(data)
     return NewWebhook(
-        include=_read_include(body),
+        include=_read_include(subject, body),
         level=_read_level(body),
         url=_read_url(body),
         secret=_find_secret(body),
@@ -20,12 +23,12 @@ def read_new_webhook(data: object) -> NewWebhook:
     )
 
 
-def read_webhook_changes(data: object) -> dict[str, object]:
+def read_webhook_changes(subject: Subject, data: object) -> dict[str, object]:
     """By field, what is given. A `secret` of null changes nothing; an `authorization` of null
     is taken away."""
     body = read_object(data)
-    readers = {
-        "include": _read_include,
+    readers: dict[str, Callable[[Json], object]] = {
+        "include": partial(_read_include, subject),
         "level": _read_level,
         "url": _read_url,
         "authorization": _read_authorization,
@@ -44,11 +47,12 @@ def read_status(wanted: str | None) -> str | None:
     return wanted
 
 
-def _read_include(body: Json) -> list[str]:
+def _read_include(subject: Subject, body: Json) -> list[str]:
+    allowed = INCLUDES if subject.addon is None else INCLUDES_OF_AN_ADDON
     include = body.get("include")
     kinds = include if isinstance(include, list) else []
-    if not kinds or not all(kind in INCLUDES for kind in kinds):
-        raise InvalidField(f"include must be a list of one or more of: {', '.join(INCLUDES)}")
+    if not kinds or not all(kind in allowed for kind in kinds):
+        raise InvalidField(f"include must be a list of one or more of: {', '.join(allowed)}")
     return list(dict.fromkeys(kinds))
 
 

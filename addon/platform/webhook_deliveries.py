@@ -18,9 +18,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+import httpx
 from django.db import transaction
+from django.db.models import Q
 
 from addon.json_api import iso
+from addon.lifecycle import State
 from addon.platform.models import DeliveryStatus, Webhook, WebhookDelivery, WebhookEvent
 from billing import webhooks
 from billing.webhooks import WebhookFailed, WebhookGone
@@ -52,6 +55,7 @@ class Message:
     url: str
     headers: Mapping[str, str]
     body: bytes
+    is_trusted: bool  # the URL may be in a private network
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,8 +69,9 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """A delivery that is claimed until `leased_until`. What came of it is known already where no
-    message can be made."""
+    """A delivery that is claimed until `leased_until`. `owner_id` is who answers for the URL: the
+    app's owner, or the add-on's service. What came of it is known already where no message can be
+    made."""
 
     id: UUID
     webhook_id: UUID
@@ -118,15 +123,21 @@ def _claim_due(in_flight: Iterable[Attempt], now: datetime) -> Iterator[Attempt]
     """As many as there are places for. What is left is claimed at the next call."""
     places = Counter(attempt.owner_id for attempt in in_flight)
     full = [owner for owner, taken in places.items() if taken >= AT_ONCE_OF_AN_OWNER]
-    due = Webhook.objects.filter(next_attempt_at__lte=now).exclude(app__owner_id__in=full)
+    due = Webhook.objects.filter(next_attempt_at__lte=now).exclude(
+        Q(addon=None, app__owner_id__in=full) | Q(addon__service_id__in=full)
+    )
     # Each secret is read by itself: one that no key decrypts keeps no other webhook waiting.
-    rows = due.select_related("app").defer("secret", "authorization").order_by("next_attempt_at")
-    for webhook in rows[: max(AT_ONCE - places.total(), 0)]:
-        if places[webhook.app.owner_id] < AT_ONCE_OF_AN_OWNER:
+    related = due.select_related("app", "addon__service").defer("secret", "authorization")
+    for webhook in related.order_by("next_attempt_at")[: max(AT_ONCE - places.total(), 0)]:
+        if places[_owner_id(webhook)] < AT_ONCE_OF_AN_OWNER:
             attempt = _claim(webhook, now)
             if attempt is not None:
                 places[attempt.owner_id] += 1
                 yield attempt
+
+
+def _owner_id(webhook: Webhook) -> UUID:
+    return webhook.app.owner_id if webhook.addon is None else webhook.addon.service_id
 
 
 def _claim(webhook: Webhook, now: datetime) -> Attempt | None:
@@ -151,7 +162,7 @@ def _claim(webhook: Webhook, now: datetime) -> Attempt | None:
     return Attempt(
         id=attempt_id,
         webhook_id=webhook.id,
-        owner_id=webhook.app.owner_id,
+        owner_id=_owner_id(webhook),
         delivery_id=delivery.id,
         message=message,
         started_at=now,
@@ -167,9 +178,22 @@ def _first_open(webhook: Webhook) -> WebhookDelivery | None:
 def _message(webhook: Webhook, delivery: WebhookDelivery, attempt_id: UUID) -> Message | Outcome:
     try:
         body = _body(attempt_id, delivery)
-        return Message(url=webhook.url, headers=_headers(webhook, body), body=body)
+        return Message(
+            url=webhook.url,
+            headers=_headers(webhook, body),
+            body=body,
+            is_trusted=_is_trusted(webhook),
+        )
     except Exception as error:  # noqa: BLE001 - whatever it is, the others do not wait for it
         return _broke(delivery.id, error)
+
+
+def _is_trusted(webhook: Webhook) -> bool:
+    """Whether it leads to where the operator has registered the provider itself."""
+    if webhook.addon is None:
+        return False
+    provider, url = httpx.URL(webhook.addon.service.base_url), httpx.URL(webhook.url)
+    return (provider.scheme, provider.netloc) == (url.scheme, url.netloc)
 
 
 def _broke(delivery_id: UUID, error: Exception) -> Outcome:
@@ -202,7 +226,10 @@ def _post(attempt: Attempt) -> Outcome:
     if isinstance(message, Outcome):
         return message
     try:
-        code = asyncio.run(webhooks.post(message.url, message.headers, message.body))
+        post = webhooks.post(
+            message.url, message.headers, message.body, allow_private=message.is_trusted
+        )
+        code = asyncio.run(post)
     except WebhookFailed as failure:
         return Outcome(
             code=failure.status,
@@ -288,8 +315,9 @@ def _attempt_json(
 
 
 def prune_webhooks(now: datetime) -> None:
-    """Forget events and deliveries, and webhooks of apps that were destroyed, after KEPT."""
+    """Forget events and deliveries, and webhooks of what was destroyed, after KEPT."""
     old = WebhookEvent.objects.filter(created_at__lt=now - KEPT).order_by("created_at")
     while ids := list(old.values_list("id", flat=True)[:PRUNED_AT_ONCE]):
         WebhookEvent.objects.filter(id__in=ids).delete()
-    Webhook.objects.filter(app__destroyed_at__lt=now - KEPT).delete()
+    ended = Q(addon__state=State.DEPROVISIONED, addon__updated_at__lt=now - KEPT)
+    Webhook.objects.filter(Q(app__destroyed_at__lt=now - KEPT) | ended).delete()

@@ -1,4 +1,5 @@
-"""Events: what changed on an app that has webhooks, written in the transaction of the change."""
+"""Events: what changed on an app or an add-on that has webhooks, written in the transaction of the
+change."""
 
 import json
 import uuid
@@ -6,6 +7,7 @@ import uuid
 from django.db import connection
 
 from addon.json_api import iso
+from addon.platform.addons import list_app_addons
 from addon.platform.changes import Change
 from addon.platform.collaborators import get_access
 from addon.platform.models import (
@@ -19,7 +21,14 @@ from addon.platform.models import (
     WebhookEvent,
 )
 from addon.platform.releases import Versions
-from addon.platform.serializers import Answer, addon_json, app_json, attachment_json, release_json
+from addon.platform.serializers import (
+    Answer,
+    actor_json,
+    addon_json,
+    app_json,
+    attachment_json,
+    release_json,
+)
 from addon.platform.tasks import due_soon
 from addon.platform.team_serializers import access_json
 
@@ -52,12 +61,25 @@ def _including(change: Change) -> list[uuid.UUID]:
     due, would wait for others' transactions, and they perhaps for this one.
     """
     query = """
-        SELECT id FROM platform_webhook WHERE app_id = %s AND include @> %s::jsonb
+        SELECT id FROM platform_webhook WHERE include @> %s::jsonb
+            AND (app_id = %s AND addon_id IS NULL OR addon_id = ANY(%s))
         ORDER BY id FOR KEY SHARE
     """
     with connection.cursor() as cursor:
-        cursor.execute(query, [change.app.id, json.dumps([change.kind])])
+        cursor.execute(query, [json.dumps([change.kind]), change.app.id, _addon_ids(change)])
         return [webhook_id for (webhook_id,) in cursor.fetchall()]
+
+
+def _addon_ids(change: Change) -> list[uuid.UUID]:
+    """Whose providers may be told: of the add-on that it is about, or of those on the app."""
+    match change.row:
+        case Addon(id=addon_id) | Attachment(addon_id=addon_id):
+            return [addon_id]
+        case Release():  # its description says what the user calls config vars
+            return []
+        case _:
+            on_the_app = list_app_addons(change.app).order_by()
+            return list(on_the_app.values_list("id", flat=True))
 
 
 def _create_event(change: Change) -> WebhookEvent:
@@ -76,7 +98,7 @@ def _payload(change: Change, event_id: uuid.UUID) -> Answer:
     at = iso(change.at)
     return {
         "action": change.action,
-        "actor": {"email": change.account.email, "id": str(change.account.id)},
+        "actor": actor_json(change.account),
         "created_at": at,
         "data": _data(change),
         "id": str(event_id),

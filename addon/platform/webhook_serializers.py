@@ -17,8 +17,13 @@ EVENT_PAYLOAD = (
 
 
 def webhook_json(webhook: Webhook) -> Answer:
+    addon = webhook.addon
+    subject = (
+        {"app": app_stub(webhook.app)} if addon is None
+        else {"addon": {"id": str(addon.id), "name": addon.name}}
+    )  # fmt: skip
     return {
-        "app": app_stub(webhook.app),
+        **subject,
         "created_at": iso(webhook.created_at),
         "id": str(webhook.id),
         "include": webhook.include,

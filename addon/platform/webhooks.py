@@ -1,4 +1,6 @@
-"""An app's webhooks: where its changes are posted to, which ones, and how hard to try."""
+"""Webhooks: where changes are posted to, which ones, and how hard to try.
+
+They are on an app, for who may deploy it, or on an add-on, for its provider."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ from django.db.models import QuerySet
 
 from addon.json_api import find_uuid
 from addon.platform.heroku_apps import lock_app
-from addon.platform.models import App, Webhook, WebhookDelivery, WebhookEvent
+from addon.platform.models import Addon, App, Webhook, WebhookDelivery, WebhookEvent
 from addon.platform.tasks import due_soon
 
 # Heroku's; of some nothing ever happens here, see docs/webhooks.md.
@@ -29,8 +31,15 @@ INCLUDES = (
     "api:sni-endpoint",
     "api:ssl-endpoint",
 )
+# What a provider is told of the app is not what its owner puts there: at Heroku that takes a
+# permission of its own.
+INCLUDES_OF_AN_ADDON = tuple(
+    kind
+    for kind in INCLUDES
+    if kind not in ("api:build", "api:dyno", "api:formation", "api:release")
+)
 LEVELS = ("notify", "sync")
-WEBHOOKS_MAX = 20  # of an app
+WEBHOOKS_MAX = 20  # of an app, or of an add-on
 SECRET_BYTES = 32
 
 
@@ -47,10 +56,10 @@ class WebhookEventNotFound(Exception):
 
 
 class TooManyWebhooks(Exception):
-    def __init__(self, app: App) -> None:
+    def __init__(self, subject: "Subject") -> None:
         super().__init__(
-            f"The app {app.name} has {WEBHOOKS_MAX} webhooks, and cannot have more. "
-            "Remove one with `heroku webhooks:remove`"
+            f"{subject} has {WEBHOOKS_MAX} webhooks, and cannot have more. Remove one "
+            + ("with `heroku webhooks:remove`" if subject.addon is None else "by DELETE")
         )
 
 
@@ -65,6 +74,20 @@ class AuthorizationMissing(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """What webhooks are on: an app, or one of its add-ons."""
+
+    app: App
+    addon: Addon | None = None
+
+    def __str__(self) -> str:
+        return f"The app {self.app}" if self.addon is None else f"The add-on {self.addon}"
+
+    def webhooks(self) -> QuerySet[Webhook]:
+        return Webhook.objects.filter(app=self.app, addon=self.addon)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NewWebhook:
     """`secret` is None when one is to be made."""
 
@@ -75,21 +98,24 @@ class NewWebhook:
     authorization: str
 
 
-def create_webhook(app: App, wanted: NewWebhook, webhook_id: UUID, now: datetime) -> Webhook:
+def create_webhook(
+    subject: Subject, wanted: NewWebhook, webhook_id: UUID, now: datetime
+) -> Webhook:
     """A webhook under `webhook_id`: the one that is there when it was made before.
 
-    Raises TooManyWebhooks.
+    Raises TooManyWebhooks, AppNotFound.
     """
     with transaction.atomic():
-        locked = lock_app(app.id)
-        made = locked.webhooks.filter(id=webhook_id).first()
+        lock_app(subject.app.id)
+        made = subject.webhooks().filter(id=webhook_id).first()
         if made is not None:
             return made
-        if locked.webhooks.count() >= WEBHOOKS_MAX:
-            raise TooManyWebhooks(locked)
+        if subject.webhooks().count() >= WEBHOOKS_MAX:
+            raise TooManyWebhooks(subject)
         return Webhook.objects.create(
             id=webhook_id,
-            app=locked,
+            app=subject.app,
+            addon=subject.addon,
             url=wanted.url,
             include=list(wanted.include),
             level=wanted.level,
@@ -140,47 +166,60 @@ def remove_webhook(webhook: Webhook) -> None:
 
 def _lock(webhook: Webhook, *, no_key: bool = False) -> Webhook:
     """Without `no_key`, once no transaction that tells it of a change is open."""
-    locked = Webhook.objects.select_for_update(of=["self"], no_key=no_key).select_related("app")
+    locked = Webhook.objects.select_for_update(of=["self"], no_key=no_key).select_related(
+        "app", "addon"
+    )
     found = locked.filter(id=webhook.id).first()
     if found is None:
         raise WebhookNotFound("Couldn't find that webhook.")
     return found
 
 
-def list_webhooks(app: App) -> QuerySet[Webhook]:
+def list_webhooks(subject: Subject) -> QuerySet[Webhook]:
     # Their secrets are for nobody to see, and so not even read.
-    return app.webhooks.defer("secret", "authorization").select_related("app")
+    return subject.webhooks().defer("secret", "authorization").select_related("app", "addon")
 
 
-def get_webhook(app: App, identity: str) -> Webhook:
+def get_webhook(subject: Subject, identity: str) -> Webhook:
     """By id. Raises WebhookNotFound."""
     webhook_id = find_uuid(identity)
-    found = list_webhooks(app).filter(id=webhook_id).first() if webhook_id else None
+    found = list_webhooks(subject).filter(id=webhook_id).first() if webhook_id else None
     if found is None:
         raise WebhookNotFound("Couldn't find that webhook.")
     return found
 
 
-def list_deliveries(app: App, status: str | None = None) -> QuerySet[WebhookDelivery]:
-    found = WebhookDelivery.objects.filter(webhook__app=app).select_related("webhook", "event")
+def list_deliveries(subject: Subject, status: str | None = None) -> QuerySet[WebhookDelivery]:
+    of_subject = WebhookDelivery.objects.filter(
+        webhook__app=subject.app, webhook__addon=subject.addon
+    )
+    found = of_subject.select_related("webhook", "event")
     # What happened can be long, and the secrets are for nobody to see.
     found = found.defer("event__payload", "webhook__secret", "webhook__authorization")
     return found if status is None else found.filter(status=status)
 
 
-def get_delivery(app: App, identity: str) -> WebhookDelivery:
+def get_delivery(subject: Subject, identity: str) -> WebhookDelivery:
     """By id. Raises WebhookDeliveryNotFound."""
     delivery_id = find_uuid(identity)
-    found = list_deliveries(app).filter(id=delivery_id).first() if delivery_id else None
+    found = list_deliveries(subject).filter(id=delivery_id).first() if delivery_id else None
     if found is None:
         raise WebhookDeliveryNotFound("Couldn't find that webhook delivery.")
     return found
 
 
-def get_event(app: App, identity: str) -> WebhookEvent:
+def list_events(subject: Subject) -> QuerySet[WebhookEvent]:
+    """What happened on an app; of an add-on what its webhooks were told."""
+    if subject.addon is None:
+        return subject.app.webhook_events.all()
+    told = WebhookDelivery.objects.filter(webhook__addon=subject.addon)
+    return WebhookEvent.objects.filter(id__in=told.values("event_id"))
+
+
+def get_event(subject: Subject, identity: str) -> WebhookEvent:
     """By id. Raises WebhookEventNotFound."""
     event_id = find_uuid(identity)
-    found = app.webhook_events.filter(id=event_id).first() if event_id else None
+    found = list_events(subject).filter(id=event_id).first() if event_id else None
     if found is None:
         raise WebhookEventNotFound("Couldn't find that webhook event.")
     return found

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from celery import current_app
+from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
@@ -51,6 +52,14 @@ def queue_deprovisioned(resource: Resource, now: datetime) -> bool:
     return _queue(locked, CallbackKind.DEPROVISION, now)
 
 
+def queue_webhooks(resource: Resource, now: datetime) -> None:
+    """Subscribe to the webhooks of a resource, unless that was queued before, or none are taken.
+    Whoever calls this drives the resource."""
+    queued = resource.callbacks.filter(kind=CallbackKind.WEBHOOKS)
+    if settings.PROVIDER_WEBHOOK_SECRET and not queued.exists():
+        Callback.objects.create(resource=resource, kind=CallbackKind.WEBHOOKS, created_at=now)
+
+
 def _lock(resource_id: UUID) -> Resource:
     """So that callbacks get their ids in the order of what they tell."""
     return Resource.objects.select_for_update().get(id=resource_id)
@@ -90,6 +99,12 @@ def wake() -> None:
 def open_callbacks(resource: Resource) -> QuerySet[Callback]:
     """Those that are still to be delivered, the next one first."""
     return resource.callbacks.filter(ended_at=None).order_by("id")
+
+
+def find_next(resource: Resource) -> Callback | None:
+    """The next to be delivered. Webhooks keep nothing else waiting, so they come last."""
+    waiting = open_callbacks(resource).select_related("attachment")
+    return waiting.exclude(kind=CallbackKind.WEBHOOKS).first() or waiting.first()
 
 
 def end(callback: Callback, outcome: str, now: datetime) -> None:

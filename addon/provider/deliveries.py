@@ -17,7 +17,13 @@ from django.db import transaction
 from django.db.models import Q
 
 from addon import leases
-from addon.provider import callbacks, grants, platform_client, provisioning
+from addon.provider import (
+    callbacks,
+    grants,
+    platform_client,
+    provisioning,
+    webhook_subscriptions,
+)
 from addon.provider.grants import NoGrant
 from addon.provider.models import Callback, CallbackKind, Resource, Work
 from addon.provider.platform_client import (
@@ -106,6 +112,7 @@ def _step(resource: Resource, clock: Clock) -> None:
             logger.warning("%s could not be provisioned in time", resource.id)
         return
     if _is_to_be_exchanged(resource, now):
+        callbacks.queue_webhooks(resource, now)
         try:
             grants.access_token(resource, clock)  # within five minutes, whatever else there is
         except PlatformUnavailable as error:
@@ -115,7 +122,7 @@ def _step(resource: Resource, clock: Clock) -> None:
     if _has_work(resource):
         provisioning.finish(resource.id, clock())
         return
-    callback = callbacks.open_callbacks(resource).select_related("attachment").first()
+    callback = callbacks.find_next(resource)
     if callback is not None:
         _deliver(callback, resource, clock)
 
@@ -160,9 +167,9 @@ def _deliver(callback: Callback, resource: Resource, clock: Clock) -> None:
         callbacks.end(callback, "overtaken", clock())
         return
     except PlatformGone as gone:
-        if gone.status == 410 or callback.attachment is None or resource.pending:
+        if gone.status == 410 or _is_about_the_addon(callback) or resource.pending:
             raise
-        callbacks.end(callback, "gone", clock())  # the attachment is, and not the add-on
+        callbacks.end(callback, "gone", clock())
         return
     except AccessRefused:
         grants.forget_access(resource.id)
@@ -172,6 +179,11 @@ def _deliver(callback: Callback, resource: Resource, clock: Clock) -> None:
         if callback.kind == CallbackKind.PROVISION:
             provisioning.confirm(resource.id)
         callbacks.end(callback, "delivered", clock())
+
+
+def _is_about_the_addon(callback: Callback) -> bool:
+    """And not about an attachment, or webhooks, which a platform may not have either."""
+    return callback.attachment is None and callback.kind != CallbackKind.WEBHOOKS
 
 
 def _send(callback: Callback, resource: Resource, token: str) -> None:
@@ -187,6 +199,8 @@ def _send(callback: Callback, resource: Resource, token: str) -> None:
             platform_client.mark_provisioned(resource, token)
         case CallbackKind.DEPROVISION:
             platform_client.mark_deprovisioned(resource, token)
+        case CallbackKind.WEBHOOKS:
+            webhook_subscriptions.subscribe(resource, token)
         case unknown:
             assert_never(unknown)
 
@@ -228,4 +242,6 @@ def _release(leased: Resource, now: datetime) -> None:
             deadline = resource.created_at + PROVISION_WINDOW
             resource.next_attempt_at = deadline if is_awaited else None
             resource.attempts, resource.last_error = 0, ""
+            if resource.deprovisioned_at is not None:
+                grants.discard(resource)
         resource.save(update_fields=["leased_until", "next_attempt_at", "attempts", "last_error"])

@@ -135,8 +135,13 @@ def _store(grant: Grant, tokens: Tokens, clock: Clock) -> str:
     grant.access_token = tokens.access_token
     grant.access_expires_at = clock() + timedelta(seconds=tokens.expires_in_s)
     grant.refresh_token = tokens.refresh_token or grant.refresh_token
-    grant.code = ""
-    grant.save(update_fields=["access_token", "access_expires_at", "refresh_token", "code"])
+    # No row is left where the resource was deprovisioned meanwhile: then nothing is kept.
+    Grant.objects.filter(resource=grant.resource_id).update(
+        access_token=grant.access_token,
+        access_expires_at=grant.access_expires_at,
+        refresh_token=grant.refresh_token,
+        code="",
+    )
     return grant.access_token
 
 
@@ -151,5 +156,5 @@ def is_exchanged(resource: Resource) -> bool:
 
 
 def discard(resource: Resource) -> None:
-    """The platform wants to hear no more of the resource."""
+    """The platform wants to hear no more of the resource, or is to be told no more."""
     Grant.objects.filter(resource=resource).delete()

@@ -37,6 +37,7 @@ class Resource(models.Model):
     app_name = models.CharField(
         max_length=64, blank=True, help_text="of the app that owns it, where a webhook told it"
     )
+    app_id = models.UUIDField(null=True, blank=True, db_index=True, help_text="likewise")
     plan_slug = models.CharField(max_length=100)
     region = models.CharField(max_length=100, help_text="us or eu")
     options = models.JSONField(default=dict, blank=True)
@@ -77,6 +78,9 @@ class Attachment(models.Model):
     resource = models.ForeignKey(Resource, models.PROTECT, related_name="attachments")
     name = models.CharField(max_length=256)
     app_name = models.CharField(max_length=64, blank=True)
+    app_id = models.UUIDField(
+        null=True, blank=True, db_index=True, help_text="where a webhook told it"
+    )
     shares_key = models.BooleanField(default=False, help_text="it has no key of its own")
     told_at = models.DateTimeField(
         null=True, blank=True, help_text="of what the platform's last webhook about it said"
@@ -149,12 +153,13 @@ class CallbackKind(models.TextChoices):
     CONFIG = "config"
     PROVISION = "provision"
     DEPROVISION = "deprovision"
+    WEBHOOKS = "webhooks"
 
 
 class Callback(models.Model):
     """What a platform is to be told, written in the transaction of what it tells; those of a
-    resource are delivered in their order. It says what it is about: its content is read when it is
-    sent."""
+    resource are delivered in their order, that of its webhooks last. It says what it is about: its
+    content is read when it is sent."""
 
     id = models.BigAutoField(primary_key=True)
     resource = models.ForeignKey(Resource, models.CASCADE, related_name="callbacks")

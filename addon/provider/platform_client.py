@@ -169,6 +169,13 @@ def get_webhooks(resource: Resource, token: str) -> list[Mapping[str, object]]:
     return [row for row in body if isinstance(row, dict)]
 
 
+def change_webhook(
+    resource: Resource, token: str, webhook_id: str, changes: Mapping[str, object]
+) -> None:
+    """Raises as _call()."""
+    _call(resource, token, "PATCH", f"/addons/{resource.id}/webhooks/{webhook_id}", changes)
+
+
 def create_webhook(resource: Resource, token: str, webhook: Mapping[str, object]) -> None:
     """Raises as _call()."""
     _call(resource, token, "POST", f"/addons/{resource.id}/webhooks", webhook)

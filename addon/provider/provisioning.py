@@ -17,6 +17,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from addon.inserts import insert_unless_there
 from addon.provider import callbacks, credentials, grants, log_lines
@@ -27,6 +28,7 @@ from addon.provider.models import Attachment, Resource, Work
 from addon.provider.options import check_options
 from addon.regions import PARTNER_NAMES, find_region
 from billing import subscriptions
+from billing.compiled_queries import CompiledQuery
 from billing.models import Plan, Subscription
 from billing.plans import default_model_id, find_plan, plans_of
 
@@ -169,7 +171,7 @@ def _message_later(resource: Resource) -> str:
 def _subscribe(resource: Resource, plan: Plan, now: datetime) -> None:
     """Our own platform has subscribed the resource, and may have ended that already; of another
     platform we know no customer but the resource."""
-    if not Subscription.objects.filter(resource_id=resource.id).exists():
+    if _subscribed.first(resource.id) is None:
         subscriptions.subscribe(
             resource_id=resource.id,
             customer_id=resource.id,
@@ -179,6 +181,11 @@ def _subscribe(resource: Resource, plan: Plan, now: datetime) -> None:
             plan=plan,
             now=now,
         )
+
+
+@CompiledQuery
+def _subscribed(resource_id: UUID) -> QuerySet[Subscription, tuple[UUID]]:
+    return Subscription.objects.filter(resource_id=resource_id).values_list("id")[:1]
 
 
 def _message(resource: Resource, plan: Plan) -> str:
@@ -339,6 +346,7 @@ def deprovision(resource_id: UUID, now: datetime) -> Accepted | None:
             # What the platform still waits for to be provisioned needs no second wait.
             if not is_later or resource.pending == Work.PROVISION or not grants.may_call(resource):
                 end(resource, now)
+                grants.discard(resource)
                 return None
             resource.pending, resource.pending_plan_slug = Work.DEPROVISION, ""
             resource.save(update_fields=["pending", "pending_plan_slug"])

@@ -19,6 +19,7 @@ from addon.single_sign_on import resource_token, user_scoped_resource_token
 
 WINDOW_S = 300
 TEXT_MAX_CHARACTERS = 320
+ALONE, WITH_STRONG = b"alone", b"with a strong one"  # how a weak token was used up
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _NAV_DATA = re.compile(r"[A-Za-z0-9_-]{1,3000}")
@@ -90,13 +91,15 @@ def _use_up(token: str, weak_token: str, timestamp: int, now: datetime) -> None:
     """Raises InvalidSignOn when the form was used before.
 
     The weak token of the moment is used up too: else whoever has seen a form could leave the strong
-    one out and come again.
+    one out and come again. Nor does a strong one count after its weak one came alone; that it came
+    with a strong one is no harm, for that may have been somebody else's.
     """
     rest_s = int(timestamp + WINDOW_S - now.timestamp()) + 2
     redis = redis_client()
-    is_new = redis.set(_key(token), 1, nx=True, ex=rest_s)
+    is_new = redis.set(_key(token), ALONE, nx=True, ex=rest_s)
     if weak_token != token:
-        redis.set(_key(weak_token), 1, nx=True, ex=rest_s)
+        before = redis.set(_key(weak_token), WITH_STRONG, nx=True, get=True, ex=rest_s)
+        is_new = is_new and before != ALONE
     if not is_new:
         raise InvalidSignOn("it was used before")
 

@@ -1,20 +1,23 @@
-"""Subscribing to a platform's webhooks, add-on by add-on, as Heroku has it."""
+"""Subscribing to a platform's webhooks, add-on by add-on, as Heroku has it.
 
-from collections.abc import Callable, Iterator
+New add-ons are subscribed by deliveries.py; those from before the secret was set, by a command.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
 
-from addon.provider import addon_info, platform_client
+from addon.provider import addon_info, platform_client, webhooks
 from addon.provider.grants import NoGrant
 from addon.provider.models import Resource
 from addon.provider.platform_client import PlatformGone, PlatformUnavailable, UnknownPlatform
-from addon.provider.webhooks import NoWebhooks
+from addon.provider.webhooks import InvalidWebhook, NoWebhooks
 
 PATH = "/heroku/webhooks"
-INCLUDED = ("api:addon", "api:addon-attachment")
+INCLUDED = ("api:addon", "api:addon-attachment", "api:app")
 
 Clock = Callable[[], datetime]
 
@@ -34,36 +37,52 @@ def subscribe_all(clock: Clock) -> Iterator[Subscription]:
         raise NoWebhooks
     live = Resource.objects.filter(deprovisioned_at=None).order_by("created_at", "id")
     for resource in list(live):
-        yield _subscribe(resource, clock)
+        yield _try(resource, clock)
 
 
-def _subscribe(resource: Resource, clock: Clock) -> Subscription:
+def _try(resource: Resource, clock: Clock) -> Subscription:
     try:
-        if _is_subscribed(resource, clock):
-            return Subscription(resource_id=resource.id)
-        addon_info.with_access(resource, clock, _create)
+        is_new = addon_info.with_access(resource, clock, subscribe)
     except PlatformGone:  # or it has the add-on no more: the reconciler finds that out
         failure = "its platform has no webhooks of add-ons"
         return Subscription(resource_id=resource.id, failure=failure)
     except (NoGrant, UnknownPlatform, PlatformUnavailable) as error:
         return Subscription(resource_id=resource.id, failure=str(error))
-    return Subscription(resource_id=resource.id, is_new=True)
+    return Subscription(resource_id=resource.id, is_new=is_new)
 
 
-def _is_subscribed(resource: Resource, clock: Clock) -> bool:
-    webhooks = addon_info.with_access(resource, clock, platform_client.get_webhooks)
-    return any(webhook.get("url") == _url() for webhook in webhooks)
+def subscribe(resource: Resource, token: str) -> bool:
+    """Be told what is renamed and attached from now on, and learn what there is; whether that is
+    new. Safe to call again. Raises as platform_client does."""
+    is_new = _ensure_webhook(resource, token)
+    try:
+        webhooks.apply(webhooks.read_addon(platform_client.get_addon(resource, token)))
+        for row in platform_client.get_attachments(resource, token):
+            webhooks.apply(webhooks.read_attachment(row))
+    except InvalidWebhook as error:
+        raise PlatformUnavailable(f"the platform's answer cannot be read: {error}") from None
+    return is_new
 
 
-def _create(resource: Resource, token: str) -> None:
-    webhook: dict[str, object] = {
+def _ensure_webhook(resource: Resource, token: str) -> bool:
+    """Whether it was made, or made to include more."""
+    wanted: dict[str, object] = {
         "include": list(INCLUDED),
         "level": "sync",
         "secret": settings.PROVIDER_WEBHOOK_SECRET,
-        "url": _url(),
+        "url": f"{settings.PROVIDER_URL}{PATH}",
     }
-    platform_client.create_webhook(resource, token, webhook)
+    known = platform_client.get_webhooks(resource, token)
+    ours = next((webhook for webhook in known if webhook.get("url") == wanted["url"]), None)
+    if ours is None:
+        platform_client.create_webhook(resource, token, wanted)
+    elif not _includes_all(ours):
+        platform_client.change_webhook(resource, token, str(ours.get("id")), wanted)
+    else:
+        return False
+    return True
 
 
-def _url() -> str:
-    return f"{settings.PUBLIC_URL}{PATH}"
+def _includes_all(webhook: Mapping[str, object]) -> bool:
+    include = webhook.get("include")
+    return isinstance(include, list) and set(INCLUDED) <= set(include)

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 
 from addon.json_api import Json, find_uuid, is_storable
 from addon.provider.models import Attachment, Resource
@@ -44,8 +45,18 @@ class News:
     resource_id: UUID
     attachment_id: UUID | None
     name: str
+    app_id: UUID | None
     app_name: str
     is_gone: bool
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AppNews:
+    """What the platform says that an app is called."""
+
+    id: UUID
+    name: str
     at: datetime
 
 
@@ -59,44 +70,73 @@ def check_signature(body: bytes, signature: str) -> None:
         raise WrongSignature
 
 
-def read(body: bytes) -> News | None:
+def read(body: bytes) -> News | AppNews | None:
     """None for what is about something else. Raises InvalidWebhook."""
     try:
         event = json.loads(body)
     except (ValueError, RecursionError):
         raise InvalidWebhook("The body is not JSON") from None
     match event:
-        case {"resource": "addon", "action": str(action), "data": {"id": str(addon)} as data}:
-            return _news(event, data, addon, None, is_gone=action == "destroy")
-        case {
-            "resource": "addon-attachment",
-            "action": str(action),
-            "data": {"id": str(attachment), "addon": {"id": str(addon)}} as data,
-        }:
-            return _news(event, data, addon, attachment, is_gone=action == "destroy")
+        case {"resource": "addon", "action": str(action), "data": dict(data)}:
+            return read_addon(data, _gone_at(event, action))
+        case {"resource": "addon-attachment", "action": str(action), "data": dict(data)}:
+            return read_attachment(data, _gone_at(event, action))
+        case {"resource": "app", "action": "update", "data": dict(data)}:
+            return _read_app(data)
         case {"resource": "addon" | "addon-attachment"}:
-            raise InvalidWebhook("data must have an id, and of an attachment its addon's")
+            raise InvalidWebhook("The event must have an action, and data that is an object")
         case {"resource": str()}:
             return None
         case _:
             raise InvalidWebhook("The body must be an event with resource, action and data")
 
 
-def _news(event: Json, data: Json, addon: str, attachment: str | None, *, is_gone: bool) -> News:
-    resource_id = find_uuid(addon)
-    attachment_id = None if attachment is None else find_uuid(attachment)
-    app = data.get("app")
-    app_name = app.get("name") if isinstance(app, dict) else None
-    if resource_id is None or (attachment is not None and attachment_id is None):
-        raise InvalidWebhook("The ids of data must be UUIDs")
+def _gone_at(event: Json, action: str) -> object:
+    return event.get("created_at", "") if action == "destroy" else None
+
+
+def read_addon(data: Json, gone_at: object = None) -> News:
+    """From the add-on as the Platform API shows it. Raises InvalidWebhook."""
+    return _news(data, _uuid(data.get("id"), "data.id"), None, gone_at)
+
+
+def read_attachment(data: Json, gone_at: object = None) -> News:
+    """Likewise. Raises InvalidWebhook."""
+    addon = _object(data.get("addon"))
+    resource_id = _uuid(addon.get("id"), "data.addon.id")
+    return _news(data, resource_id, _uuid(data.get("id"), "data.id"), gone_at)
+
+
+def _news(data: Json, resource_id: UUID, attachment_id: UUID | None, gone_at: object) -> News:
+    app = _object(data.get("app"))
     return News(
         resource_id=resource_id,
         attachment_id=attachment_id,
         name=_text(data.get("name"), "data.name", NAME_MAX_CHARACTERS),
-        app_name=_text(app_name, "data.app.name", APP_NAME_MAX_CHARACTERS),
-        is_gone=is_gone,
-        at=_moment(event.get("created_at") if is_gone else data.get("updated_at")),
+        app_id=None if "id" not in app else _uuid(app["id"], "data.app.id"),
+        app_name=_text(app.get("name"), "data.app.name", APP_NAME_MAX_CHARACTERS),
+        is_gone=gone_at is not None,
+        at=_moment(data.get("updated_at") if gone_at is None else gone_at),
     )
+
+
+def _read_app(data: Json) -> AppNews:
+    return AppNews(
+        id=_uuid(data.get("id"), "data.id"),
+        name=_text(data.get("name"), "data.name", APP_NAME_MAX_CHARACTERS),
+        at=_moment(data.get("updated_at")),
+    )
+
+
+def _object(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _uuid(value: object, field: str) -> UUID:
+    found = find_uuid(value) if isinstance(value, str) else None
+    if found is None:
+        raise InvalidWebhook(f"{field} must be a UUID")
+    return found
 
 
 def _text(value: object, field: str, max_characters: int) -> str:
@@ -113,9 +153,12 @@ def _moment(value: object) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def apply(news: News) -> None:
+def apply(news: News | AppNews) -> None:
     """Safe to call twice, and in any order; nothing for what is not, or no more, provisioned."""
     with transaction.atomic():
+        if isinstance(news, AppNews):
+            _apply_to_app(news)
+            return
         live = Resource.objects.select_for_update().filter(deprovisioned_at=None)
         resource = live.filter(id=news.resource_id).first()
         if resource is None:
@@ -132,8 +175,21 @@ def _apply_to_resource(resource: Resource, news: News) -> None:
         return
     if resource.app_name != news.app_name:  # before the first news all that is known is nothing
         resource.attachments.filter(app_name=resource.app_name).update(app_name=news.app_name)
-    resource.name, resource.app_name, resource.told_at = news.name, news.app_name, news.at
-    resource.save(update_fields=["name", "app_name", "told_at"])
+    resource.name, resource.told_at = news.name, news.at
+    resource.app_id, resource.app_name = news.app_id, news.app_name
+    resource.save(update_fields=["name", "app_id", "app_name", "told_at"])
+
+
+def _apply_to_app(news: AppNews) -> None:
+    """Of each resource and attachment on it that heard of its id."""
+    on_app = Attachment.objects.filter(app_id=news.id)
+    live = Resource.objects.select_for_update().filter(
+        Q(app_id=news.id) | Q(id__in=on_app.values("resource_id")), deprovisioned_at=None
+    )
+    locked = [resource.id for resource in live.order_by("id").only("id")]
+    own = Resource.objects.filter(app_id=news.id, id__in=locked)
+    for rows in (own, on_app.filter(resource_id__in=locked, detached_at=None)):
+        rows.exclude(told_at__gt=news.at).update(app_name=news.name, told_at=news.at)
 
 
 def _apply_to_attachment(resource: Resource, attachment_id: UUID, news: News) -> None:
@@ -154,6 +210,7 @@ def _create(resource: Resource, attachment_id: UUID, news: News) -> None:
         id=attachment_id,
         resource=resource,
         name=news.name,
+        app_id=news.app_id,
         app_name=news.app_name,
         shares_key=True,
         told_at=news.at,
@@ -167,10 +224,10 @@ def _update(attachment: Attachment, news: News) -> None:
         return
     if news.is_gone and not attachment.shares_key:
         return  # as of an add-on: keys are ended by the Partner API
-    attachment.name, attachment.app_name = news.name, news.app_name
-    attachment.told_at = news.at
+    attachment.name, attachment.told_at = news.name, news.at
+    attachment.app_id, attachment.app_name = news.app_id, news.app_name
     attachment.detached_at = news.at if news.is_gone else None
-    attachment.save(update_fields=["name", "app_name", "told_at", "detached_at"])
+    attachment.save(update_fields=["name", "app_id", "app_name", "told_at", "detached_at"])
 
 
 def _is_older(news: News, told_at: datetime | None) -> bool:
@@ -187,5 +244,5 @@ def _name_as_the_first(holder: Attachment, resource: Resource) -> None:
     sharing = resource.attachments.filter(shares_key=True, detached_at=None)
     first = sharing.order_by("created_at", "id").first()
     if first is not None and (first.name, first.app_name) != (holder.name, holder.app_name):
-        holder.name, holder.app_name = first.name, first.app_name
-        holder.save(update_fields=["name", "app_name"])
+        holder.name, holder.app_id, holder.app_name = first.name, first.app_id, first.app_name
+        holder.save(update_fields=["name", "app_id", "app_name"])

@@ -1,8 +1,8 @@
 """The steps of an add-on's life on either side, before or after which a process may die.
 
 As `platform.provider_client.provision after`: the function of addon/ that is a step, and whether it
-has done its work. `ASYNC` are those that only a plan with background work comes to, `SYNC` those
-that only another does.
+has done its work. `ASYNC` are those that only a plan with background work comes to in each of the
+three, `SYNC` those that only another does.
 """
 
 PROVISIONING = (

@@ -24,7 +24,7 @@ from addon.platform.heroku_apps import NewApp, create_app
 from addon.platform.models import Collaborator
 from addon.platform.notifications import notify
 from addon.platform.teams import create_team
-from addon.platform.webhooks import NewWebhook, create_webhook
+from addon.platform.webhooks import NewWebhook, Subject, create_webhook
 from addon.provider import callbacks
 from addon.provider.manifest import own_manifest
 from addon.provider.models import Attachment, Grant
@@ -53,7 +53,7 @@ def secrets(live_server: LiveServer) -> list[str]:
         include=["api:addon"], level="sync", url="https://hooks.example.com/",
         secret="secret-of-a-webhook", authorization="Bearer of-a-webhook",
     )  # fmt: skip
-    create_webhook(app, webhook, uuid4(), timezone.now())
+    create_webhook(Subject(app=app), webhook, uuid4(), timezone.now())
     service, plan = order_plan("heroku-inference")
     order = provisioning.Order(
         app=app, account=account, service=service, plan=plan, name=None,

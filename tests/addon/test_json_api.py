@@ -29,8 +29,8 @@ def test_what_cannot_be_read_or_stored_is_a_parse_error(body: bytes) -> None:
 
 
 def test_a_body_has_a_longest_length() -> None:
-    with pytest.raises(ParseError, match="at most 4000000 bytes"):
-        StrictJsonParser().parse(io.BytesIO(b" " * 4_000_001))
+    with pytest.raises(ParseError, match="at most 5000000 bytes"):
+        StrictJsonParser().parse(io.BytesIO(b" " * 5_000_001))
 
 
 def test_nested_text_is_checked_too() -> None:
@@ -71,6 +71,15 @@ def test_options_are_strings_and_a_flag_is_true() -> None:
 def test_other_options_are_refused_by_name(value: object) -> None:
     with pytest.raises(InvalidField, match="config"):
         read_options({"config": value}, "config")
+
+
+@pytest.mark.parametrize("options", [{"n" * 101: "x"}, {"model": "x" * 10_001}])
+def test_options_that_are_too_long_are_refused_in_a_short_sentence(
+    options: dict[str, str],
+) -> None:
+    with pytest.raises(InvalidField, match=r"^config\S* .*at most") as raised:
+        read_options({"config": options}, "config")
+    assert len(str(raised.value)) < 200
 
 
 def test_times_are_told_in_utc() -> None:

@@ -26,8 +26,7 @@ from config.guard import Guard
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "HRKU-01234567-89ab-4def-8123-456789abcdef"
-# Beyond those of the tests' own processes (tests/conftest.py).
-VALKEY_DATABASES = {"platform": 62, "provider": 63}
+VALKEY_DATABASES = {"platform": 14, "provider": 15}  # of this process's Valkey; its own is 0
 WAIT_S = 40.0
 FIRST_PLAN = "heroku-inference:standard"
 OTHER_PLAN = "heroku-inference:cohere-embed-multilingual"

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,11 +37,13 @@ class Reply:
 
 @dataclass
 class StandIn:
-    """What was called, and how the next calls are answered."""
+    """What was called, and how the next calls are answered; whether a client hung up before it had
+    read all of an answer."""
 
     url: str
     answer: Callable[[Call], Reply]
     calls: list[Call] = field(default_factory=list)
+    hung_up: threading.Event = field(default_factory=threading.Event)
 
 
 class Listener(ThreadingHTTPServer):
@@ -65,7 +66,7 @@ def stand_in(
             with lock:
                 server.calls.append(call)
                 reply = server.answer(call)
-            time.sleep(reply.after_s)
+            is_over.wait(reply.after_s)
             if not reply.is_cut:
                 self._send(reply)
 
@@ -77,12 +78,13 @@ def stand_in(
             try:
                 self.wfile.write(reply.body)
             except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True  # the client hung up, as some tests want it to
+                self.close_connection = True
+                server.hung_up.set()
 
         def log_message(self, *args: object) -> None:
             """Not to the tests' output."""
 
-    lock = threading.Lock()
+    lock, is_over = threading.Lock(), threading.Event()
     listener = Listener(("127.0.0.1", 0), Handler)
     server = StandIn(
         url=f"http://127.0.0.1:{listener.server_port}",
@@ -93,6 +95,7 @@ def stand_in(
     try:
         yield server
     finally:
+        is_over.set()
         listener.shutdown()
         thread.join()
         listener.server_close()

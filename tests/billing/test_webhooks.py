@@ -73,11 +73,11 @@ def test_410_says_that_it_is_gone() -> None:
 
 def test_a_receiver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhooks, "TIMEOUT_S", 0.2)
-    with stand_in(Reply(after_s=1)) as server:
+    with stand_in(Reply(after_s=60)) as server:
         started = time.monotonic()
         with pytest.raises(WebhookFailed, match="no answer within"):
             send(server.url)
-        assert time.monotonic() - started < 0.8
+        assert time.monotonic() - started < 30
 
 
 def test_a_receiver_that_hangs_up_or_does_not_listen_is_a_failure() -> None:
@@ -89,9 +89,8 @@ def test_a_receiver_that_hangs_up_or_does_not_listen_is_a_failure() -> None:
 
 def test_an_endless_answer_is_not_read() -> None:
     with stand_in(Reply(body=b"x" * 50_000_000)) as server:
-        started = time.monotonic()
         send(server.url)
-        assert time.monotonic() - started < 1
+        assert server.hung_up.wait(30)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from addon.platform.models import AddonService
+from billing.models import Plan
 from tests.addon.conformance.providers import running
 
 pytestmark = pytest.mark.django_db
@@ -74,6 +75,18 @@ def test_list_and_retire(manifest: str) -> None:
     ]
     assert addons("retire", "fast-db") == "fast-db is not on sale any more; 0 add-ons go on\n"
     assert len(addons("list").splitlines()) == 1
+
+
+def test_a_plan_that_is_paid_by_use_is_listed_as_metered(manifest: str) -> None:
+    document = json.loads(Path(manifest).read_text())
+    document["api"]["annex"]["plans"][0]["price_cents"] = 0
+    Path(manifest).write_text(json.dumps(document))
+    addons("register", manifest)
+    Plan.objects.update(is_metered=True)
+    assert addons("list").splitlines()[1:] == [
+        "  fast-db:basic: metered, the default",
+        "  fast-db:big: 99.50 a month, metered",
+    ]
 
 
 @pytest.mark.parametrize(

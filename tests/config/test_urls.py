@@ -56,9 +56,12 @@ async def test_a_declared_body_over_the_limit_never_reaches_django() -> None:
     assert str(uuid.UUID(request_id)) == request_id
 
 
-async def test_a_body_of_unknown_length_is_cut_off_at_the_limit() -> None:
-    assert await run([], [b"12345", b"67890", b"1"]) == [
-        "http.request",
-        "http.request",
-        "http.disconnect",
-    ]
+async def test_a_body_of_unknown_length_is_cut_off_and_refused_at_the_limit() -> None:
+    start, body, *received = await run([], [b"12345", b"67890", b"1"])
+    assert received == ["http.request", "http.request", "http.disconnect"]
+    assert start["status"] == 413
+    assert "at most 10 bytes" in json.loads(body["body"])["message"]
+
+
+async def test_a_body_of_unknown_length_that_fits_is_not_refused() -> None:
+    assert await run([], [b"12345", b"67890"]) == ["http.request", "http.request"]

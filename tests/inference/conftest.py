@@ -33,7 +33,7 @@ from inference.database import run_in_database_thread
 from inference.pools import pool_name
 
 MODEL_ID = "all-minilm-l6-v2"
-WORKER_START_S = 90
+WORKER_START_S = 150
 
 
 StartWorker = Callable[..., "subprocess.Popen[bytes]"]

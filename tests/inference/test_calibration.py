@@ -158,7 +158,10 @@ def test_an_upstream_is_calibrated_as_it_answers(
     assert made.dimensions == {DIMENSIONS: choose_ranges(each_type)}
 
 
-def test_the_command_says_that_no_worker_is_running(model: Model, redis_client: object) -> None:
+def test_the_command_says_that_no_worker_is_running(
+    model: Model, redis_client: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.calibration.PATIENCE_S", 0.0)
     with pytest.raises(CommandError, match=r"no worker is running; .* starts one"):
         call_command("models", "calibrate", MODEL_ID, "--pool", "nobody")
     assert not calibration_file(model).exists()

@@ -227,11 +227,16 @@ async def test_a_reply_to_a_client_that_has_gone_makes_room(
 async def test_requests_that_gather_share_a_task_and_text_never_travels(
     redis: Redis, dispatcher: Dispatcher, batch: TokenBatch
 ) -> None:
-    tasks = [encode(dispatcher, batch, within_s=1.0) for _ in range(40)]
-    await asyncio.sleep(0.5)
+    tasks = [encode(dispatcher, batch, within_s=30.0) for _ in range(40)]
+    async with asyncio.timeout(20):
+        while not await redis.llen(QUEUE):
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.3)
     messages = await redis.lrange(QUEUE, 0, -1)
     assert 1 <= len(messages) < 40
     assert not any("hello" in str(message) for message in messages)
+    for task in tasks:
+        task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 

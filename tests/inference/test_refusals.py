@@ -200,12 +200,12 @@ async def test_other_paths_are_not_ours(client: httpx.AsyncClient) -> None:
 
 
 async def test_no_worker_is_a_503_at_once_with_a_time_to_retry(
-    client: httpx.AsyncClient, attach: Attach, redis: Redis
+    client: httpx.AsyncClient, attach: Attach, redis: Redis, settings: Settings
 ) -> None:
     started = time.monotonic()
     response = await post(client, (await attach()).key)
     assert response.status_code == 503
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < settings.REQUEST_TIMEOUT_S / 2
     assert int(response.headers["retry-after"]) > 0
     assert "Nothing was billed" in error_of(response)["message"]
     await assert_nothing_happened(redis)
@@ -224,7 +224,7 @@ async def test_a_silent_worker_is_a_503_at_the_deadline(
     started = time.monotonic()
     response = await post(client, (await attach()).key)
     assert response.status_code == 503
-    assert 0.4 < time.monotonic() - started < 2
+    assert 0.4 < time.monotonic() - started < 12
     assert response.headers["retry-after"]
     await assert_nothing_happened(redis)
 

@@ -294,10 +294,10 @@ async def test_a_refusal_does_not_wait_for_a_redis_that_hangs(
 ) -> None:
     attachment = await attach()
     assert (await ask(client, attachment)).status_code == 200
-    await redis.client_pause(2_000)
+    await redis.client_pause(20_000, all=False)  # what writes; unpausing goes through
     started = time.monotonic()
     response = await ask(client, attachment, input=[])
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 10
     await redis.client_unpause()
     assert response.status_code == 400
     assert_says_nothing(response)

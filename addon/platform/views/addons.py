@@ -76,9 +76,10 @@ class AddonNamespaceConfigView(PlatformView):
     """Named credentials, which no add-on here has; `addons:attach --credential` asks for them."""
 
     area = Area.CONFIG_VARS
+    partner_methods = READ
 
     def get(self, request: Request, addon: str, namespace: str) -> Response:
-        addons.get_addon(account_of(request), addon)
+        addon_of(request, addon)
         return ranges.answer_short(request, [], sortable=("name",))
 
 

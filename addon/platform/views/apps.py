@@ -39,7 +39,12 @@ class AppsView(PlatformView):
 class OwnAppsView(PlatformView):
     """Those of teams are not among them."""
 
+    partner_methods = READ
+
     def get(self, request: Request) -> Response:
+        partner = partner_of(request)
+        if partner is not None:  # at Heroku it is the user of its token, with the apps of that
+            return list_of_apps(request, partner_access.list_apps(partner))
         return list_of_apps(request, heroku_apps.list_personal_apps(account_of(request)))
 
 
@@ -80,6 +85,8 @@ class DynosView(PlatformView):
 
 class PipelineCouplingsView(PlatformView):
     """No pipelines either; a 404 is how Heroku says so."""
+
+    partner_methods = READ
 
     def get(self, request: Request, app: str) -> Response:
         app_of(request, app)

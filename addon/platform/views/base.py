@@ -148,7 +148,7 @@ def creation_id(request: Request, within: uuid.UUID | None = None) -> uuid.UUID:
     `within` is the id of the app or team that the path names: meanwhile another may have its name.
     """
     return creation_ids.creation_id(
-        account_of(request).id,
+        _payer_id(request),
         request.headers.get(REQUEST_ID, ""),
         request.method or "",
         f"{request.path} {within}",

@@ -11,11 +11,14 @@ from addon.platform.authentication import account_of
 from addon.platform.collaborators import Invitation
 from addon.platform.heroku_apps import AppNotFound
 from addon.platform.models import App
+from addon.platform.partner_access import READ
 from addon.platform.team_serializers import access_json
 from addon.platform.views.base import PlatformView, app_of, creation_id
 
 
 class CollaboratorsView(PlatformView):
+    partner_methods = READ
+
     def app(self, request: Request, identity: str, permission: Permission = Permission.VIEW) -> App:
         return app_of(request, identity, permission)
 

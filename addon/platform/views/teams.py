@@ -6,11 +6,12 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from addon.platform import heroku_apps, ranges, team_bodies, team_members, teams
+from addon.platform import heroku_apps, partner_access, ranges, team_bodies, team_members, teams
 from addon.platform.access import ALL
 from addon.platform.accounts import get_account
-from addon.platform.authentication import account_of
+from addon.platform.authentication import account_of, partner_of
 from addon.platform.models import Account
+from addon.platform.partner_access import READ
 from addon.platform.team_serializers import (
     features_json,
     member_json,
@@ -66,10 +67,15 @@ class TeamPermissionsView(PlatformView):
 
 
 class TeamMembersView(PlatformView):
+    partner_methods = READ
+
     def get(self, request: Request, team: str) -> Response:
+        partner = partner_of(request)
         return ranges.answer(
             request,
-            team_members.list_members(_membership(request, team)),
+            team_members.list_members(_membership(request, team))
+            if partner is None
+            else team_members.members_of(partner_access.get_team(partner, team)),
             sortable={"created_at": "created_at", "email": "account__email", "id": "id"},
             unique=("email", "id"),
             default="created_at",

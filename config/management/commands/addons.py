@@ -91,8 +91,10 @@ class Command(BaseCommand):
 
 def _line(plan: Plan) -> str:
     cents = price_at(prices_of(plan), timezone.now()).monthly_microunits / MICROUNITS_PER_CENT
-    default = ", the default" if plan.is_default else ""
-    return f"{plan.name}: {cents / 100:.2f} a month{default}"
+    price = [f"{cents / 100:.2f} a month"] if cents or not plan.is_metered else []
+    metered = ["metered"] if plan.is_metered else []
+    default = ["the default"] if plan.is_default else []
+    return f"{plan.name}: {', '.join([*price, *metered, *default])}"
 
 
 def _read_manifest(path: str) -> Manifest:

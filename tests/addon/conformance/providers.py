@@ -221,7 +221,7 @@ class Provider:
             raise Refusal(422, "new_field is not known")
         uuid, plan = body["uuid"], self._plan(body)
         if self.has(Fault.RACES) and uuid not in self.rows:
-            time.sleep(0.05)
+            time.sleep(0.2)
             return self._new(uuid, plan, body)
         with self.lock:
             if uuid not in self.rows:

@@ -299,6 +299,21 @@ class TestTheCommand:
         assert main(given) == 2
         assert capsys.readouterr().err
 
+    @pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf", "soon"])
+    @pytest.mark.parametrize("option", ["--timeout", "--callbacks-within"])
+    def test_a_time_limit_is_a_number_over_0(
+        self, option: str, seconds: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main(["addon-manifest.json", option, seconds])
+        assert f"{option}: must be a number over 0" in capsys.readouterr().err
+
+    def test_a_manifest_without_test_urls_cannot_be_tested_by_them(self, suite: Suite) -> None:
+        with running() as provider:
+            manifest = provider.manifest()
+        assert suite.run(manifest, "--test") == 1
+        assert "api.test" in suite.found()["manifest.valid"]
+
     def test_an_invalid_manifest_is_the_first_check(self, suite: Suite) -> None:
         with running() as provider:
             manifest = provider.manifest()

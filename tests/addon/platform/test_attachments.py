@@ -149,7 +149,7 @@ class TestAttaching:
 
     @pytest.mark.parametrize(
         ("status", "body"),
-        [(500, {"message": "secret"}), (202, {}), (404, {}), (410, {}), (200, {}), (200, b"no")],
+        [(500, {"message": "secret"}), (404, {}), (410, {}), (200, {}), (200, b"no")],
     )
     def test_an_unclear_answer_is_a_503_and_leaves_nothing(
         self, api: Api, bad_provider: BadProvider, database: str, status: int, body: object
@@ -159,6 +159,18 @@ class TestAttaching:
         assert answer.status_code == 503
         assert "Nothing was attached" in answer.json()["message"]
         assert "secret" not in answer.content.decode()
+        self.assert_nothing_left(api)
+
+    def test_a_202_is_a_503_that_says_so_and_leaves_nothing(
+        self, api: Api, bad_provider: BadProvider, database: str
+    ) -> None:
+        bad_provider.will("PUT", 202, {})
+        answer = api.attach(database, "blog", "COPY")
+        assert answer.status_code == 503
+        assert answer.json()["message"] == (
+            "Nothing was attached: the provider of "
+            f"{database} answered 202, to do it in the background; it has to attach at once"
+        )
         self.assert_nothing_left(api)
 
     @staticmethod

@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from addon.lifecycle import State
-from addon.platform.models import Account, Addon, Attachment, Notification
+from addon.platform.models import Account, Addon, AddonService, Attachment, Notification
 from billing.models import Plan, Subscription
 from tests.addon.platform.bad_provider import BadProvider
 from tests.addon.platform.helpers import (
@@ -128,6 +128,25 @@ class TestProvisioning:
         assert (answer["state"], answer["provider_id"]) == ("provisioned", "fd-1")
         assert api.config("shop") == {"DB_URL": "db://quick"}
         assert len(api.releases("shop")) == 2
+
+    @pytest.mark.django_db(transaction=True)
+    def test_keeps_what_the_provider_set_before_its_answer_was_read(
+        self, api: Api, has_keys: bool, bad_provider: BadProvider
+    ) -> None:
+        def call_back() -> None:
+            config = config_body(FAST_DB_URL="db://newer", FAST_DB_TOKEN=None)
+            assert partner_api(bad_provider).patch(CONFIG, config).status_code == 200
+            connection.close()
+
+        AddonService.objects.update(config_vars=["FAST_DB_URL", "FAST_DB_TOKEN", "FAST_DB_PORT"])
+        config = {"FAST_DB_URL": "db://old", "FAST_DB_TOKEN": "old", "FAST_DB_PORT": "1"}
+        bad_provider.will("POST", 201, {"id": "fd-1", "config": config}, before=call_back)
+        api.add("shop", "DB", plan="fast-db", name="my-db")
+        assert api.config("shop") == {"DB_URL": "db://newer", "DB_PORT": "1"}
+        assert len(api.releases("shop")) == 2
+        api.attach("my-db", "shop", "SECOND")
+        if not has_keys:
+            assert api.config("shop").keys() == {"DB_URL", "DB_PORT", "SECOND_URL", "SECOND_PORT"}
 
     def test_that_takes_too_long_fails_is_removed_and_costs_nothing(
         self, api: Api, bad_provider: BadProvider, waiting: Api
@@ -285,7 +304,8 @@ class TestConfig:
             ({"config": ["x"]}, "config"),
             ({"config": [{"value": "x"}]}, "name"),
             ({"config": [{"name": "FAST_DB_URL", "value": 5}]}, "FAST_DB_URL"),
-            ({"config": [{"name": "FAST_DB_URL", "value": "x" * 32_001}]}, "FAST_DB_URL"),
+            ({"config": [{"name": "FAST_DB_URL", "val": "x"}]}, "FAST_DB_URL"),
+            ({"config": [{"name": "FAST_DB_URL", "value": "x" * 32_001}]}, "32000"),
             ({"config": [{"name": "PATH", "value": "x"}]}, "FAST_DB_URL"),
             ({"config": [{"name": "FAST_DB_URL", "value": "x"}] * 101}, "100"),
         ],
@@ -483,3 +503,34 @@ class TestDeprovisioning:
         assert Subscription.objects.get().end_at is not None
         assert not Addon.objects.exclude(state=State.DEPROVISIONED).exists()
         assert bad_provider.methods() == ["POST"]
+
+
+class TestTheActor:
+    """Of a release and of what webhooks are told; Heroku shows a provider by such an address."""
+
+    def test_is_the_provider_where_it_called_back(
+        self, api: Api, bad_provider: BadProvider, waiting: Api
+    ) -> None:
+        kinds = ["api:addon", "api:addon-attachment", "api:release"]
+        body = {"include": kinds, "level": "sync", "url": "https://hooks.example.com"}
+        api.post("/apps/shop/webhooks", body)
+        waiting.post(PROVISION, {})
+        waiting.patch(CONFIG, config_body(FAST_DB_URL="db://rotated"))
+        waiting.post(DEPROVISION, {})
+        first, *others = api.get("/apps/shop/releases").json()
+        assert first["user"]["email"] == "dev@example.com"
+        service = AddonService.objects.get(name="fast-db")
+        provider = {"email": "fast-db@addons.heroku.com", "id": str(service.id)}
+        assert [(release["description"], release["user"]) for release in others] == [
+            ("Attach DB (my-db)", provider),
+            ("Update DB by fast-db", provider),
+            ("Detach DB (my-db)", provider),
+        ]
+        events = api.get("/apps/shop/webhook-events").json()
+        assert len(events) == 7
+        assert all(event["payload"]["actor"] == provider for event in events)
+
+    def test_is_who_asked_otherwise(self, api: Api, provisioned: Api) -> None:
+        api.delete("/apps/shop/addons/my-db")
+        users = {release["user"]["email"] for release in api.get("/apps/shop/releases").json()}
+        assert users == {"dev@example.com"}

@@ -11,6 +11,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from addon.platform.accounts import create_account
 from addon.platform.models import (
     Account,
     Addon,
@@ -230,6 +231,31 @@ class TestTokens:
         assert partner.get("/apps/shop/addon-attachments/DB").status_code == 200
         config = [{"name": "FAST_DB_URL", "value": "db://first"}]
         assert partner.get("/addons/my-db/config").json() == config
+        assert partner.get("/addons/my-db/config/credential:x").json() == []
+        assert [row["name"] for row in partner.get("/users/~/apps").json()] == ["blog", "shop"]
+        assert partner.get("/apps/shop/pipeline-couplings").json()["id"] == "not_found"
+
+    def test_show_who_works_on_those_apps(self, api: Api, bad_provider: BadProvider) -> None:
+        api.post("/teams", {"name": "crew"})
+        api.post("/teams", {"name": "other-crew"})
+        api.post("/teams/apps", {"name": "ship", "team": "crew"})
+        for app in ("shop", "ship"):
+            create_account(f"friend-of-{app}@example.com")
+            api.post(f"/apps/{app}/collaborators", {"user": f"friend-of-{app}@example.com"})
+        api.add("ship", "DB", plan="fast-db", name="my-db")
+        partner = partner_api(bad_provider)
+        emails = [row["user"]["email"] for row in partner.get("/apps/ship/collaborators").json()]
+        assert "dev@example.com" in emails
+        assert "friend-of-ship@example.com" in emails
+        team = api.get("/teams/crew").json()
+        for identity in (team["id"], "crew"):
+            (member,) = partner.get(f"/teams/{identity}/members").json()
+            assert (member["email"], member["role"]) == ("dev@example.com", "admin")
+        for path in ("/apps/shop/collaborators", "/teams/other-crew/members", "/teams/x/members"):
+            assert partner.get(path).status_code == 404, path
+        body = {"email": "friend-of-shop@example.com", "role": "member"}
+        assert partner.post("/teams/crew/members", body).status_code == 403
+        assert partner.post("/apps/ship/collaborators", {"user": "x"}).status_code == 403
 
     def test_show_nothing_else(self, api: Api, account: Account, bad_provider: BadProvider) -> None:
         new_app(account, "secret-app")
@@ -244,9 +270,8 @@ class TestTokens:
         ):  # fmt: skip
             assert partner.get(path).status_code == 404, path
         for path in (
-            "/account", "/apps/shop/config-vars", "/apps/shop/releases", "/apps/shop/collaborators",
-            "/oauth/authorizations", "/teams", "/account/invoices", "/users/~/apps",
-            "/addons/my-db/config/credential:x", "/apps/shop/addons/my-db", "/apps/shop/webhooks",
+            "/account", "/apps/shop/config-vars", "/apps/shop/releases", "/apps/shop/webhooks",
+            "/oauth/authorizations", "/teams", "/account/invoices", "/apps/shop/addons/my-db",
         ):  # fmt: skip
             assert partner.get(path).status_code == 403, path
 

@@ -71,6 +71,9 @@ def needs(need: Need, **more: Any) -> Call:
 BUDGET = {"limit_microunits": 5}
 ORDER = {"plan": "heroku-inference:standard"}
 CONFIG = {"config": [{"name": "INFERENCE_KEY", "value": "theirs"}]}
+THEIR_WEBHOOK = {
+    "include": ["api:app"], "level": "notify", "url": "https://example.com/theirs",
+}  # fmt: skip
 ROLE = {"email": "{collaborator}", "role": "admin"}
 
 OF_A_PAYER = {
@@ -128,6 +131,17 @@ NEEDED: dict[tuple[str, str], Call] = {
     ("GET", "addons/<str:addon>/config"): needs(Need.DEPLOY, has_values=True),
     ("PATCH", "addons/<str:addon>/config"): needs(Need.PARTNER, body=CONFIG, has_values=True),
     ("GET", "addons/<str:addon>/config/<str:namespace>"): needs(Need.USE, has_values=True),
+    ("GET", "addons/<str:addon>/webhook-deliveries"): needs(Need.PARTNER),
+    ("GET", "addons/<str:addon>/webhook-deliveries/<str:delivery>"): needs(Need.PARTNER),
+    ("GET", "addons/<str:addon>/webhook-events"): needs(Need.PARTNER),
+    ("GET", "addons/<str:addon>/webhook-events/<str:event>"): needs(Need.PARTNER),
+    ("GET", "addons/<str:addon>/webhooks"): needs(Need.PARTNER),
+    ("POST", "addons/<str:addon>/webhooks"): needs(Need.PARTNER, body=THEIR_WEBHOOK),
+    ("GET", "addons/<str:addon>/webhooks/<str:webhook>"): needs(Need.PARTNER),
+    ("PATCH", "addons/<str:addon>/webhooks/<str:webhook>"): needs(
+        Need.PARTNER, body={"url": "https://example.com/theirs"}
+    ),
+    ("DELETE", "addons/<str:addon>/webhooks/<str:webhook>"): needs(Need.PARTNER),
     ("GET", "apps"): needs(Need.SELF),
     ("POST", "apps"): needs(Need.SELF),
     ("GET", "apps/<str:app>"): needs(Need.VIEW),
@@ -164,10 +178,7 @@ NEEDED: dict[tuple[str, str], Call] = {
     ("GET", "apps/<str:app>/webhook-events"): needs(Need.DEPLOY),
     ("GET", "apps/<str:app>/webhook-events/<str:event>"): needs(Need.DEPLOY),
     ("GET", "apps/<str:app>/webhooks"): needs(Need.DEPLOY),
-    ("POST", "apps/<str:app>/webhooks"): needs(
-        Need.DEPLOY,
-        body={"include": ["api:app"], "level": "notify", "url": "https://example.com/theirs"},
-    ),
+    ("POST", "apps/<str:app>/webhooks"): needs(Need.DEPLOY, body=THEIR_WEBHOOK),
     ("GET", "apps/<str:app>/webhooks/<str:webhook>"): needs(Need.DEPLOY),
     ("PATCH", "apps/<str:app>/webhooks/<str:webhook>"): needs(
         Need.DEPLOY, body={"url": "https://example.com/theirs"}

@@ -13,7 +13,7 @@ from addon.platform.changes import Kind
 from addon.platform.config_vars import change_config
 from addon.platform.models import App, Webhook, WebhookDelivery
 from addon.platform.webhook_deliveries import _body, _headers
-from addon.platform.webhooks import INCLUDES, NewWebhook, create_webhook
+from addon.platform.webhooks import INCLUDES, NewWebhook, Subject, create_webhook
 from billing.webhooks import WebhookFailed
 
 PAGE = (Path(__file__).parents[3] / "docs" / "webhooks.md").read_text()
@@ -57,7 +57,7 @@ def test_the_body_on_the_page_has_the_fields_of_ours(shop: App) -> None:
         secret="s",
         authorization="",
     )
-    create_webhook(shop, webhook, uuid4(), timezone.now())
+    create_webhook(Subject(app=shop), webhook, uuid4(), timezone.now())
     change_config(shop, shop.owner, {"A": "b"}, timezone.now())
     sent = json.loads(_body(uuid4(), WebhookDelivery.objects.get()))
     shown = json.loads(snippet("json"))

@@ -8,7 +8,6 @@ import pytest
 from django.db import transaction
 from django.test import TestCase
 from pytest_django import DjangoAssertNumQueries
-from pytest_django.live_server_helper import LiveServer
 from redis import Redis
 
 from addon.platform import changes, config_vars
@@ -23,8 +22,6 @@ from addon.platform.models import (
     WebhookEvent,
 )
 from addon.platform.webhooks import WEBHOOKS_MAX
-from addon.provider import webhooks as provider_webhooks
-from addon.provider.models import Resource
 from tests.addon.platform.helpers import Api
 
 pytestmark = pytest.mark.django_db
@@ -84,8 +81,9 @@ def test_only_webhooks_that_include_the_kind_get_it(shop: App, blog: App) -> Non
 def test_an_app_without_webhooks_costs_one_query_and_no_row(
     shop: App, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
+    release = shop.releases.get()
     with django_assert_num_queries(3):  # with the two of the transaction
-        announce(shop)
+        announce(shop, Kind.RELEASE, release)
     assert not WebhookEvent.objects.exists()
 
 
@@ -269,17 +267,3 @@ class TestChangesOfTheDomain:
         (event,) = self.events("api:release")
         assert event["data"]["description"] == "Set PASSWORD config vars"
         assert "open-sesame" not in json.dumps(event)
-
-
-def test_our_own_provider_reads_what_is_told(
-    provider: AddonService, live_server: LiveServer, api: Api, shop: App
-) -> None:
-    webhook(shop, "api:addon", "api:addon-attachment")
-    assert api.add("shop", "EMBEDDING", name="before").status_code == 201
-    api.patch("/apps/shop/addons/before", {"name": "after"})
-    for event in WebhookEvent.objects.order_by("seq"):
-        news = provider_webhooks.read(json.dumps(event.payload).encode())
-        assert news is not None, event.include
-        provider_webhooks.apply(news)
-    resource = Resource.objects.get()
-    assert (resource.name, resource.app_name) == ("after", "shop")

@@ -508,6 +508,61 @@ class TestTokens:
             assert secret not in text
 
 
+class TestAGrantOfWhatHasEnded:
+    def test_is_forgotten_at_once_where_nothing_is_told_any_more(self, platform: Platform) -> None:
+        resource = drive_now(provision(platform))
+        assert Grant.objects.exists()
+        provisioning.deprovision(resource.id, timezone.now())
+        assert not Grant.objects.exists()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_is_not_kept_where_it_ended_while_the_code_was_exchanged(
+        self, platform: Platform
+    ) -> None:
+        resource = provision(platform)
+
+        def end() -> None:
+            provisioning.deprovision(resource.id, timezone.now())
+            connection.close()
+
+        platform.before[TOKEN] = end
+        assert drive_now(resource).next_attempt_at is None
+        assert platform.made() == [TOKEN]
+        assert not Grant.objects.exists()
+
+    def test_is_kept_until_the_platform_knows(self, platform: Platform) -> None:
+        Plan.objects.update(async_operations=ALL)
+        resource = drive_now(provision(platform))
+        platform.will(DEPROVISION, 500)
+        provisioning.deprovision(resource.id, timezone.now())
+        drive_now(resource)
+        assert Grant.objects.exists()
+        platform.answers.clear()
+        reconcile(later(minutes=1))
+        assert platform.made()[-1] == DEPROVISION
+        assert not Grant.objects.exists()
+
+    @pytest.mark.parametrize("status", [404, 410])
+    def test_is_forgotten_when_the_platform_does_not_want_to_know(
+        self, platform: Platform, status: int
+    ) -> None:
+        Plan.objects.update(async_operations=ALL)
+        resource = drive_now(provision(platform))
+        platform.will(DEPROVISION, status)
+        provisioning.deprovision(resource.id, timezone.now())
+        drive_now(resource)
+        assert not Grant.objects.exists()
+
+    def test_is_forgotten_when_it_could_not_be_told(self, platform: Platform) -> None:
+        Plan.objects.update(async_operations=ALL)
+        resource = drive_now(provision(platform))
+        platform.will(DEPROVISION, 500)
+        provisioning.deprovision(resource.id, timezone.now())
+        drive_now(resource)
+        reconcile(later(hours=25))
+        assert not Grant.objects.exists()
+
+
 class TestWhoIsCalled:
     @pytest.mark.parametrize(
         "url",

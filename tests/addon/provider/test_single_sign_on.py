@@ -177,6 +177,13 @@ def test_leaving_the_strong_token_out_is_no_second_use(resource: str, token: str
     assert sign_on(only(form, token)).status_code == 403
 
 
+@pytest.mark.parametrize("token", TOKENS[1:])
+def test_a_form_whose_weak_token_came_alone_is_used(resource: str, token: str) -> None:
+    form = signed(resource)
+    assert sign_on(only(form, token)).status_code == 303
+    assert sign_on(form).status_code == 403
+
+
 def test_two_users_may_come_within_the_same_second(resource: str) -> None:
     first = signed(resource)
     assert sign_on(first).status_code == 303

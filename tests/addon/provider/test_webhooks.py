@@ -74,8 +74,15 @@ def of_attachment(
     return event_of("addon-attachment", action, minute, data)
 
 
+SHOP, BLOG = str(uuid.uuid4()), str(uuid.uuid4())
+
+
+def of_app(app: str, name: str, minute: int = 1, action: str = "update") -> dict[str, Any]:
+    return event_of("app", action, minute, {"id": app, "name": name})
+
+
 @pytest.fixture
-def resource() -> str:
+def resource(plans: None) -> str:
     """Of Heroku: one key for all attachments."""
     return str(call("POST", "/heroku/resources", provision_body()).json()["id"])
 
@@ -126,7 +133,8 @@ def test_what_cannot_be_read_is_refused(db: None, body: bytes) -> None:
     "changes",
     [
         {"id": "x"}, {"name": None}, {"name": ""}, {"name": "x" * 257}, {"name": "a\0b"},
-        {"app": None}, {"app": {"name": 5}}, {"updated_at": "yesterday"}, {"updated_at": None},
+        {"app": None}, {"app": {"name": 5}}, {"app": {"id": "x", "name": "y"}},
+        {"updated_at": "yesterday"}, {"updated_at": None},
     ],
 )  # fmt: skip
 def test_a_field_that_is_wrong_changes_nothing(resource: str, changes: dict[str, object]) -> None:
@@ -182,6 +190,56 @@ class TestAnAddon:
         key = Credential.objects.get().key
         send(of_addon(resource, "x", action="destroy"))
         assert find_identity(key) is not None
+
+
+class TestAnApp:
+    @pytest.fixture(autouse=True)
+    def _of_a_resource(self, resource: str) -> None:
+        """Which shop owns, and blog has attached."""
+        told = [
+            of_addon(resource, "x", app="shop"),
+            of_attachment(resource, str(uuid.uuid4()), "EMBEDDING", "shop", minute=0),
+            of_attachment(resource, str(uuid.uuid4()), "SEARCH", "blog"),
+        ]
+        for event, app in zip(told, (SHOP, SHOP, BLOG), strict=True):
+            event["data"]["app"]["id"] = app
+            send(event)
+
+    def test_is_called_by_its_new_name_wherever_it_is_known(self, resource: str) -> None:
+        assert send(of_app(SHOP, "store", minute=2)).status_code == 204
+        assert names(resource) == ["blog::SEARCH", "store::EMBEDDING"]
+        assert Resource.objects.get().app_name == "store"
+        identity = find_identity(Credential.objects.get().key)
+        assert identity is not None
+        assert identity.app_name == "store"
+
+    def test_that_only_uses_the_addon_is_renamed_there_alone(self, resource: str) -> None:
+        send(of_app(BLOG, "journal", minute=2))
+        assert names(resource) == ["journal::SEARCH", "shop::EMBEDDING"]
+        assert Resource.objects.get().app_name == "shop"
+
+    def test_is_not_renamed_back_by_what_comes_late(self, resource: str) -> None:
+        send(of_app(SHOP, "third", minute=3))
+        send(of_app(SHOP, "second", minute=2))
+        send(of_addon(resource, "x", app="shop", minute=1))
+        assert Resource.objects.get().app_name == "third"
+        assert "third::EMBEDDING" in names(resource)
+
+    @pytest.mark.parametrize("action", ["create", "destroy"])
+    def test_that_comes_or_goes_changes_nothing(self, resource: str, action: str) -> None:
+        assert send(of_app(SHOP, "store", 2, action)).status_code == 204
+        assert Resource.objects.get().app_name == "shop"
+
+    def test_that_is_not_known_changes_nothing(self, resource: str) -> None:
+        assert send(of_app(str(uuid.uuid4()), "store", minute=2)).status_code == 204
+        assert names(resource) == ["blog::SEARCH", "shop::EMBEDDING"]
+
+    @pytest.mark.parametrize("changes", [{"id": "x"}, {"name": ""}, {"updated_at": None}])
+    def test_that_cannot_be_read_is_refused(self, changes: dict[str, object]) -> None:
+        event = of_app(SHOP, "store", minute=2)
+        event["data"] |= changes
+        assert send(event).status_code == 422
+        assert Resource.objects.get().app_name == "shop"
 
 
 class TestAnAttachmentThatSharesTheKey:

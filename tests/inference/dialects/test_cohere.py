@@ -160,10 +160,10 @@ def test_a_large_body_is_read_like_a_small_one_and_refused_before_it_is_made() -
     words = "word " * 30_000
     assert parse(**inputs([text(words), text("end")])).request.texts == (f"{words}\nend",)
     body = json.dumps({**BASE, "texts": [0] * 500_000}).encode()
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(InvalidRequest, match="Expected `str`, got `int`"):
         V2_DIALECT.parse(body, SCOPE)
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 def test_v1_has_defaults_where_v2_insists() -> None:

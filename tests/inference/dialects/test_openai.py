@@ -200,10 +200,10 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes, words: str) -> No
 def test_a_large_body_of_tiny_values_is_refused_before_they_are_made(
     values: bytes, words: str
 ) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(InvalidRequest, match=re.escape(words)):
         parse_body(b'{"model": "m", "input": [' + values + b'"z"]}')
-    assert time.perf_counter() - started < 0.5  # for at most 5 MB; the full decoding takes seconds
+    assert time.thread_time() - started < 0.5  # for at most 5 MB; the full decoding takes seconds
 
 
 def test_a_large_body_is_read_like_a_small_one() -> None:

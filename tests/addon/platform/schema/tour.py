@@ -229,8 +229,23 @@ class Tour:
         self.call("POST", f"{path}/actions/provision", **partner)
         attachment = self.get(f"{path}/addon-attachments", **partner)[0]
         self.call("PATCH", f"/addon-attachments/{attachment['id']}/config", config, **partner)
+        self.use_webhooks_of_an_addon(path, partner)
         self.call("POST", f"{path}/actions/deprovision", **partner)
         self.bad_provider.will("POST", 201, fast_db_answer("up"))
+
+    def use_webhooks_of_an_addon(self, addon: str, partner: dict[str, str]) -> None:
+        url = "https://hooks.example.com/partner"
+        body = {"include": ["api:addon"], "level": "sync", "url": url}
+        webhook = self.call("POST", f"{addon}/webhooks", body, **partner)
+        path = f"{addon}/webhooks/{webhook['id']}"
+        self.get(f"{addon}/webhooks", path, **partner)
+        self.call("PATCH", path, {"level": "notify"}, **partner)
+        self.call("PATCH", "/apps/shop/addons/our-db", {"name": "their-db"})
+        event = self.get(f"{addon}/webhook-events", **partner)[0]
+        delivery = self.get(f"{addon}/webhook-deliveries", **partner)[0]
+        self.get(f"{addon}/webhook-events/{event['id']}", **partner)
+        self.get(f"{addon}/webhook-deliveries/{delivery['id']}", **partner)
+        self.call("DELETE", path, **partner)
 
     def leave(self) -> None:
         self.call("DELETE", "/apps/shop/addons/our-embedder", {"force": False})
