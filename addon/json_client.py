@@ -1,10 +1,11 @@
 """One request by which a service of ours calls another's JSON API, and its answer as a value."""
 
+import base64
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
-from ssl import SSLContext
 
 import httpx
 
@@ -13,6 +14,8 @@ from addon.database_connections import release_connection
 
 CONNECT_TIMEOUT_S = 5.0  # to each address of the host
 ANSWER_MAX_BYTES = 1_000_000
+# A megabyte that unpacks to a gigabyte is no answer.
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "Annex"}
 
 
 class NoAnswer(Exception):
@@ -53,24 +56,20 @@ def call(
     received = bytearray()
     timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
     try:
-        with (
-            CallDeadline(timeout_s) as deadline,
-            httpx.Client(timeout=timeout, verify=_tls_context(), trust_env=False) as client,
-            client.stream(
+        with CallDeadline(timeout_s) as deadline:
+            request = httpx.Request(
                 method,
                 url,
-                # A megabyte that unpacks to a gigabyte is no answer.
-                headers={"Accept-Encoding": "identity", **(headers or {})},
-                auth=auth,
+                headers={**_HEADERS, **_authorization(auth), **(headers or {})},
                 json=body,
                 data=form,
-                extensions={"trace": deadline.trace},
-            ) as response,
-        ):
-            for chunk in response.iter_raw():
-                received += chunk
-                if len(received) > ANSWER_MAX_BYTES:
-                    raise NoAnswer("the answer is too long")
+                extensions={"timeout": timeout.as_dict(), "trace": deadline.trace},
+            )
+            with closing(_transport().handle_request(request)) as response:
+                for chunk in response.iter_raw():
+                    received += chunk
+                    if len(received) > ANSWER_MAX_BYTES:
+                        raise NoAnswer("the answer is too long")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         if not deadline.has_passed:
             raise NoAnswer(f"no answer: {type(error).__name__}") from None
@@ -80,8 +79,16 @@ def call(
 
 
 @cache
-def _tls_context() -> SSLContext:
-    return httpx.create_ssl_context()  # reading the certificates takes tens of milliseconds
+def _transport() -> httpx.HTTPTransport:
+    """One connection a call: who is called is looked up anew, and has its own deadline."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.HTTPTransport(verify=httpx.create_ssl_context(), limits=limits)
+
+
+def _authorization(auth: tuple[str, str] | None) -> dict[str, str]:
+    if auth is None:
+        return {}
+    return {"Authorization": f"Basic {base64.b64encode(':'.join(auth).encode()).decode()}"}
 
 
 def _parse(received: bytes) -> object:

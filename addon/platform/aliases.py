@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from django.db.models import QuerySet
 
 from addon.config_names import config_var_name, default_alias, parse_alias
+from addon.inserts import insert
 from addon.platform.config_vars import ConfigVarOwned, var_names
 from addon.platform.models import Addon, App, Attachment, AttachmentState, ConfigVar
 from addon.platform.retries import wait_after
@@ -83,7 +84,7 @@ def reserve(app: App, addon: Addon, wish: Wish, action: str, now: datetime) -> A
             )
         if wish.confirm not in {app.name, str(app.id)}:
             raise ConfirmationRequired(app, _overwrites(action, overwritten, user_vars))
-    attachment.save(force_insert=True)
+    insert(attachment)
     return attachment
 
 

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 from django.db import transaction
 
+from addon.inserts import insert
 from addon.json_api import is_storable, iso
 from addon.lifecycle import State
 from addon.platform.authorizations import digest
@@ -74,8 +75,8 @@ def issue_grant(addon: Addon, now: datetime) -> Issued | None:
         _forget_unused(addon, now)
     code = str(uuid4())  # as Heroku's
     expires_at = now + CODE_LASTS
-    PartnerGrant.objects.create(
-        addon=addon, code_digest=digest(code), expires_at=expires_at, created_at=now
+    insert(
+        PartnerGrant(addon=addon, code_digest=digest(code), expires_at=expires_at, created_at=now)
     )
     return Issued(code=code, expires_at=expires_at)
 

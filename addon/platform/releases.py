@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from django.db.models import Max, Min, Q, QuerySet
 
+from addon.inserts import insert
 from addon.json_api import find_uuid
 from addon.lifecycle import State
 from addon.platform.changes import Actor, Change, Kind, announce
@@ -38,7 +39,7 @@ def create_release(
 ) -> Release:
     """The next release. The caller holds the lock of `app`, so versions have no gaps or doubles."""
     newest = _newest_version.first(app.id)
-    release = Release.objects.create(
+    release = Release(
         id=release_id or uuid4(),
         app=app,
         version=newest[0] + 1 if newest else 1,
@@ -49,6 +50,7 @@ def create_release(
         config_vars=json.dumps(_snapshot(app)),
         created_at=now,
     )
+    insert(release)
     app.released_at = app.updated_at = now
     App.objects.filter(id=app.id).update(released_at=now, updated_at=now)
     announce(

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from addon.inserts import insert
 from addon.provider.models import Attachment, Credential
 
 PREFIX = "inf_"
@@ -74,13 +75,15 @@ def _digest(key: str) -> str:
 def issue(attachment: Attachment, now: datetime) -> Credential:
     """A new key for `attachment`, beside those that it has."""
     key = new_key()
-    return Credential.objects.create(
+    credential = Credential(
         attachment=attachment,
         digest=_digest(key),
         key=key,
         hint=key[:HINT_CHARACTERS],
         created_at=now,
     )
+    insert(credential)
+    return credential
 
 
 def retire(attachment: Attachment, expires_at: datetime, now: datetime) -> None:

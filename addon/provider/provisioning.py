@@ -131,8 +131,8 @@ def provision(request: ProvisionRequest, now: datetime) -> Provisioned | Accepte
             _check_order(request, plan)
             _subscribe(resource, plan, now)
             grants.keep(resource, request.oauth_grant, now)
-            if resource.next_attempt_at is not None:
-                callbacks.wake()
+            if resource.is_async:
+                callbacks.wake()  # else only a grant is to be exchanged, in time by the next round
         else:
             resource = _lock(request.uuid)
             plan = _get_plan(resource.plan_slug)

@@ -257,7 +257,7 @@ def _make_releases(world: World, name: str, app: App, now: datetime) -> None:
 
 
 def _make_webhooks(world: World, app: App, now: datetime) -> None:
-    from addon.platform.webhooks import NewWebhook, create_webhook
+    from addon.platform.webhooks import NewWebhook, Subject, create_webhook
 
     for row in world.webhooks:
         wanted = NewWebhook(
@@ -267,7 +267,7 @@ def _make_webhooks(world: World, app: App, now: datetime) -> None:
             secret=None,
             authorization="",
         )
-        create_webhook(app, wanted, uuid.UUID(row["id"]), now)
+        create_webhook(Subject(app=app), wanted, uuid.UUID(row["id"]), now)
 
 
 def _make_notifications(world: World, app: App, now: datetime) -> None:
