@@ -1,7 +1,7 @@
 # Annex: `make up` starts it, `make help` lists the rest.
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help up test chaos chaos-addons fuzz e2e recordings conformance check demo bench bench-peers lock format clean install-dev
+.PHONY: help up test chaos chaos-addons fuzz e2e e2e-programs recordings conformance check demo bench bench-peers lock format clean install-dev
 
 # The first Python on the PATH that is new enough; `make up PYTHON=/path/to/python3.12` names one.
 ifndef PYTHON
@@ -42,7 +42,7 @@ fuzz: install-dev ## Send 2,000 requests a dialect that are made from /openapi.j
 CLIENTS = .venv-clients
 CLIENT_LISTS = tests/e2e/clients/requirements.txt tests/e2e/clients/newest-cohere.txt
 CLIENT_PIP = $(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
-e2e: install-dev ## Start Annex as a user does and drive it with real clients (needs node 20 and npm)
+e2e-programs:
 	@command -v npm >/dev/null || { echo "make e2e needs node 20 or newer, with npm" >&2; exit 1; }
 	@cmp -s tests/e2e/package-lock.json tests/e2e/node_modules/.installed-lock \
 		|| { echo "Installing the heroku CLI and the openai SDK of tests/e2e/package-lock.json" \
@@ -54,7 +54,14 @@ e2e: install-dev ## Start Annex as a user does and drive it with real clients (n
 		&& $(CLIENT_PIP) --requirement $(word 1,$(CLIENT_LISTS)) \
 		&& $(CLIENT_PIP) --no-deps --target $(CLIENTS)/newest-cohere --requirement $(word 2,$(CLIENT_LISTS)) \
 		&& cat $(CLIENT_LISTS) > $(CLIENTS)/installed-clients; }
-	@exec $(VENV)/python -m pytest tests/e2e --confcutdir=tests/e2e -v -s $(PYTEST_ARGS)
+
+# How long a start takes is measured with the machine at rest; all else runs in two processes, each
+# with an Annex of its own.
+E2E = $(VENV)/python -m pytest --confcutdir=tests/e2e
+STARTS = tests/e2e/test_start_and_stop.py
+e2e: install-dev e2e-programs ## Start Annex as a user does and drive it with real clients (needs node 20 and npm)
+	@$(if $(PYTEST_ARGS),exec $(E2E) -v -s $(PYTEST_ARGS),$(E2E) -v -s $(STARTS))
+	@$(if $(PYTEST_ARGS),,exec $(E2E) -v tests/e2e --ignore $(STARTS) -n 2 --dist loadfile)
 
 # One Annex for each core, so leave the machine alone meanwhile.
 recordings: install-dev ## Run the recorded heroku commands again, against Annex; RECORDING=addons-create-as runs one
