@@ -395,11 +395,12 @@ def _ledger(ledger: Ledgered) -> Iterator[str]:
 def _provisioning(provisioning: Sequence[Provisioned]) -> Iterator[str]:
     yield (
         f"`POST /apps/:app/addons` over HTTP, {AT_ONCE} at a time, one web process that is the "
-        "platform and the provider, by the add-ons that are in the database before:"
+        "platform and the provider, by the add-ons that are in the database before; the cheapest "
+        "round of each:"
     )
     heads = ["add-ons", "provisions/s", "p50 ms", "p99 ms", "web CPU-ms", "PostgreSQL CPU-ms"]
     yield _table(
-        [*heads, "CPU-ms"],
+        [*heads, "CPU-ms", "rounds, CPU-ms"],
         (
             [
                 f"{one.addons:,}",
@@ -409,6 +410,7 @@ def _provisioning(provisioning: Sequence[Provisioned]) -> Iterator[str]:
                 f"{one.web_cpu_ms:.1f}",
                 f"{one.postgres_cpu_ms:.1f}",
                 f"{one.cpu_ms:.1f}",
+                ", ".join(f"{cpu_ms:.1f}" for cpu_ms in one.rounds_cpu_ms),
             ]
             for one in provisioning
         ),
