@@ -395,7 +395,7 @@ def _ledger(ledger: Ledgered) -> Iterator[str]:
 def _provisioning(provisioning: Sequence[Provisioned]) -> Iterator[str]:
     yield (
         f"`POST /apps/:app/addons` over HTTP, {AT_ONCE} at a time, one web process that is the "
-        "platform and the provider, by the add-ons that are in the database before; the cheapest "
+        "platform and the provider, by the add-ons that are in the database before; the median "
         "round of each:"
     )
     heads = ["add-ons", "provisions/s", "p50 ms", "p99 ms", "web CPU-ms", "PostgreSQL CPU-ms"]

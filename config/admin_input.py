@@ -31,6 +31,6 @@ class AdminInput:
         logger.error("the admin could not carry out %s", request.path, exc_info=error)
         return HttpResponseBadRequest(
             "The admin could not read this: an id, a filter or a field is not of the form that its "
-            "table has. Nothing was changed.",
+            "table has.",
             content_type="text/plain",
         )
