@@ -1,9 +1,13 @@
 """A limit on the whole of an HTTP call. httpx has limits for connecting and for each read only: a
 server that sends a byte now and then, be it of the headers, would keep a thread for ever.
+
+One thread of a process watches all its calls. A timer for each would be a thread for each.
 """
 
+import heapq
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -20,13 +24,13 @@ class CallDeadline:
 
     def __init__(self, seconds: float) -> None:
         self.has_passed = False
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._pass)
-        self._timer.daemon = True
+        self._is_over = False
 
     def __enter__(self) -> Self:
-        self._timer.start()
+        _watch(self, self._seconds)
         return self
 
     def __exit__(
@@ -35,8 +39,8 @@ class CallDeadline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._timer.cancel()
         with self._lock:
+            self._is_over = True
             self._socket = None
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
@@ -47,13 +51,45 @@ class CallDeadline:
                 if self.has_passed:
                     self._shut_down()
 
-    def _pass(self) -> None:
+    def expire(self) -> None:
+        """The time is up: the call ends, unless it is over."""
         with self._lock:
-            self.has_passed = True
-            self._shut_down()
+            if not self._is_over:
+                self.has_passed = True
+                self._shut_down()
 
     def _shut_down(self) -> None:
         if self._socket is not None:
             with suppress(OSError):  # the other side was first
                 # The plain socket's, below TLS: a reader of another thread wakes up by it.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+# By when they end, in monotonic seconds; those of calls that are over stay until then.
+_watched: list[tuple[float, int, CallDeadline]] = []
+_changed = threading.Condition()
+_watcher: threading.Thread | None = None
+
+
+def _watch(deadline: CallDeadline, seconds: float) -> None:
+    global _watcher  # one of the process
+    with _changed:
+        entry = (time.monotonic() + seconds, id(deadline), deadline)
+        heapq.heappush(_watched, entry)
+        if _watcher is None or not _watcher.is_alive():  # a forked process has none of its parent's
+            _watcher = threading.Thread(target=_expire_all, name="call deadlines", daemon=True)
+            _watcher.start()
+        elif _watched[0] is entry:
+            _changed.notify()
+
+
+def _expire_all() -> None:
+    while True:
+        _wait_for_next().expire()
+
+
+def _wait_for_next() -> CallDeadline:
+    with _changed:
+        while not _watched or (left_s := _watched[0][0] - time.monotonic()) > 0:
+            _changed.wait(left_s if _watched else None)
+        return heapq.heappop(_watched)[2]

@@ -169,7 +169,9 @@ TEMPLATES = [
 ]
 
 DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", 8)
-DATABASES = {"default": dj_database_url.parse(env.str("DATABASE_URL"), conn_health_checks=True)}
+DATABASES = {
+    "default": dj_database_url.parse(env.str("DATABASE_URL"), engine="config.postgresql"),
+}
 # Each request has a thread of its own, so connections are pooled rather than kept by thread. A pool
 # also bounds how many connections a process may open. PostgreSQL plans what comes often once for
 # each, which halves its work: values do not travel within the statement then.

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 from django.db.models import QuerySet
 
 from addon.config_names import config_var_name, default_alias, parse_alias
-from addon.inserts import insert
 from addon.platform.config_vars import ConfigVarOwned, var_names
 from addon.platform.models import Addon, App, Attachment, AttachmentState, ConfigVar
 from addon.platform.retries import wait_after
+from addon.statements import insert
 from billing.compiled_queries import CompiledQuery
 
 

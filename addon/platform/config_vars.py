@@ -19,6 +19,7 @@ from addon.platform.models import (
     Release,
 )
 from addon.platform.releases import create_release, user_config_of_release, versions_of
+from addon.statements import insert_or_update
 
 NAME_PATTERN = re.compile(r"\w{1,256}", re.ASCII)
 VALUE_MAX_CHARACTERS = 32_768
@@ -205,12 +206,7 @@ def write_attached(attachment: Attachment, config: Mapping[str, str]) -> None:
         ConfigVar(app=attachment.app, name=name, value=value, attachment=attachment)
         for name, value in _values(attachment, config).items()
     ]
-    ConfigVar.objects.bulk_create(
-        coming,
-        update_conflicts=True,
-        unique_fields=["app", "name"],
-        update_fields=["value", "attachment"],
-    )
+    insert_or_update(coming, unique=("app", "name"), changed=("value", "attachment"))
 
 
 def remove_attached(attachment: Attachment, names: Sequence[str]) -> None:

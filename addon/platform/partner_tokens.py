@@ -10,11 +10,11 @@ from uuid import UUID, uuid4
 
 from django.db import transaction
 
-from addon.inserts import insert
 from addon.json_api import is_storable, iso
 from addon.lifecycle import State
 from addon.platform.authorizations import digest
 from addon.platform.models import Addon, AddonService, PartnerGrant, PartnerToken
+from addon.statements import insert
 
 CODE_LASTS = timedelta(minutes=5)
 ACCESS_LASTS = timedelta(hours=8)

@@ -16,7 +16,6 @@ from uuid import UUID, uuid4
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from addon.inserts import insert_unless_there
 from addon.json_api import find_uuid
 from addon.lifecycle import Event, InvalidTransition, State
 from addon.platform import attachments, names, partner_tokens, provider_client
@@ -31,6 +30,7 @@ from addon.platform.regions import require_region
 from addon.platform.retries import ASYNC_WINDOW, CALL_IS_OVER, PROVISION_WINDOW, wait_after
 from addon.platform.teams import billing_email
 from addon.platform.transitions import ConcurrentChange, held, move
+from addon.statements import insert_unless_there
 from billing.compiled_queries import CompiledQuery
 from billing.models import Plan
 from billing.subscriptions import end_subscription, rename_resource, subscribe

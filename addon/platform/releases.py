@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 
 from django.db.models import Max, Min, Q, QuerySet
 
-from addon.inserts import insert
 from addon.json_api import find_uuid
 from addon.lifecycle import State
 from addon.platform.changes import Actor, Change, Kind, announce
 from addon.platform.models import Account, Addon, App, ConfigVar, Release
+from addon.statements import insert, update
 from billing.compiled_queries import CompiledQuery
 
 VERSION_MAX = 2**31 - 1
@@ -52,7 +52,7 @@ def create_release(
     )
     insert(release)
     app.released_at = app.updated_at = now
-    App.objects.filter(id=app.id).update(released_at=now, updated_at=now)
+    update(App, {"id": app.id}, {"released_at": now, "updated_at": now})
     announce(
         Change(kind=Kind.RELEASE, action="create", app=app, row=release, account=account, at=now)
     )

@@ -8,6 +8,7 @@ from addon import leases
 from addon.lifecycle import Event, State, next_state
 from addon.platform.models import Addon, Attachment, AttachmentState
 from addon.platform.retries import wait_after
+from addon.statements import update
 
 
 class ConcurrentChange(Exception):
@@ -21,7 +22,7 @@ def move(addon: Addon, event: Event, now: datetime, **changes: object) -> None:
     """
     seen = State(addon.state)
     changes |= {"state": next_state(seen, event), "updated_at": now}
-    if Addon.objects.filter(id=addon.id, state=seen).update(**changes) != 1:
+    if update(Addon, {"id": addon.id, "state": seen}, changes) != 1:
         raise ConcurrentChange(f"The add-on {addon.name} is being changed by another request")
     for name, value in changes.items():
         setattr(addon, name, value)
@@ -31,14 +32,13 @@ def move_attachment(
     attachment: Attachment, to: AttachmentState, now: datetime, next_attempt_at: datetime | None
 ) -> None:
     """Raises ConcurrentChange when somebody else changed the state first."""
-    seen = Attachment.objects.filter(id=attachment.id, state=attachment.state)
-    if seen.update(state=to, updated_at=now, next_attempt_at=next_attempt_at, attempts=0) != 1:
+    changes = {"state": to, "updated_at": now, "next_attempt_at": next_attempt_at, "attempts": 0}
+    if update(Attachment, {"id": attachment.id, "state": attachment.state}, changes) != 1:
         raise ConcurrentChange(
             f"The attachment {attachment.name} is being changed by another request"
         )
-    attachment.state = to
-    attachment.next_attempt_at = next_attempt_at
-    attachment.attempts = 0
+    for name, value in changes.items():
+        setattr(attachment, name, value)
 
 
 def claim(row: Addon | Attachment, now: datetime) -> bool:

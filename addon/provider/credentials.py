@@ -18,8 +18,8 @@ from django.conf import settings
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from addon.inserts import insert
 from addon.provider.models import Attachment, Credential
+from addon.statements import insert
 
 PREFIX = "inf_"
 SECRET_CHARACTERS = 43

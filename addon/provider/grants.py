@@ -15,7 +15,6 @@ from uuid import UUID
 from django.db.models import F, Q
 
 from addon import leases
-from addon.inserts import insert_unless_there
 from addon.provider import platform_client
 from addon.provider.models import Grant, Resource
 from addon.provider.platform_client import (
@@ -24,6 +23,7 @@ from addon.provider.platform_client import (
     Tokens,
     find_platform,
 )
+from addon.statements import insert_unless_there
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,6 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
-from addon.inserts import insert_unless_there
 from addon.provider import callbacks, credentials, grants, log_lines
 from addon.provider.endpoints import endpoint_of
 from addon.provider.grants import OAuthGrant
@@ -27,6 +26,7 @@ from addon.provider.manifest import CONFIG_VARS_PREFIX
 from addon.provider.models import Attachment, Resource, Work
 from addon.provider.options import check_options
 from addon.regions import PARTNER_NAMES, find_region
+from addon.statements import insert_unless_there
 from billing import subscriptions
 from billing.compiled_queries import CompiledQuery
 from billing.models import Plan, Subscription

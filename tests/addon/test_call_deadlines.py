@@ -58,6 +58,22 @@ def test_a_call_ends_at_its_deadline(is_tls: bool, start: bytes, tmp_path: Path)
     assert deadline.has_passed
 
 
+def test_a_deadline_passes_in_time_beside_a_later_one_that_came_first() -> None:
+    with CallDeadline(30) as later, CallDeadline(0.1) as earlier:
+        time.sleep(0.4)
+    assert earlier.has_passed
+    assert not later.has_passed
+
+
+def test_what_is_over_has_no_deadline() -> None:
+    with CallDeadline(0.1) as over:
+        pass
+    with CallDeadline(0.2) as watched:
+        time.sleep(0.5)
+    assert watched.has_passed
+    assert not over.has_passed
+
+
 def httpx_get(url: str, verify: ssl.SSLContext | bool, deadline: CallDeadline) -> None:
     with httpx.Client(verify=verify, timeout=30, trust_env=False) as client:
         client.get(url, extensions={"trace": deadline.trace})
