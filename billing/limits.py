@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
+from billing.compiled_queries import CompiledQuery
 from billing.models import Budget, LimitOverride
 from billing.rate_limits import Cap, Limits
 
@@ -31,12 +32,18 @@ class StatesLimits(Protocol):
 
 def find_overrides(attachment_id: uuid.UUID, customer_id: uuid.UUID) -> tuple[LimitOverride, ...]:
     """Those that concern the attachment, the first to ask first."""
+    found = _overrides_of.all(attachment_id, customer_id)
+    account = LimitOverride.Scope.ACCOUNT
+    return tuple(sorted(found, key=lambda row: (row.scope == account, not row.model_id)))
+
+
+@CompiledQuery
+def _overrides_of(attachment_id: uuid.UUID, customer_id: uuid.UUID) -> QuerySet[LimitOverride]:
     scope = LimitOverride.Scope
-    found = LimitOverride.objects.filter(
+    return LimitOverride.objects.filter(
         Q(scope=scope.ATTACHMENT, scope_id=attachment_id)
         | Q(scope=scope.ACCOUNT, scope_id=customer_id)
     )
-    return tuple(sorted(found, key=lambda row: (row.scope == scope.ACCOUNT, not row.model_id)))
 
 
 def effective_limits(
@@ -57,22 +64,26 @@ def effective_limits(
 
 def find_caps(customer_id: uuid.UUID, app_name: str, attachment_id: uuid.UUID) -> tuple[Cap, ...]:
     """The hard budgets that the attachment's requests count in."""
+    found = _hard_budgets.all(customer_id, app_name, str(attachment_id))
+    return tuple(
+        Cap(scope=scope, scope_id=scope_id, limit_microunits=limit_microunits)
+        for scope, scope_id, limit_microunits in found
+    )
+
+
+@CompiledQuery
+def _hard_budgets(
+    customer_id: uuid.UUID, app_name: str, attachment_id: str
+) -> QuerySet[Budget, tuple[str, str, int]]:
     scope = Budget.Scope
     found = Budget.objects.filter(
-        Q(scope=scope.ATTACHMENT, scope_id=str(attachment_id))
+        Q(scope=scope.ATTACHMENT, scope_id=attachment_id)
         | Q(scope=scope.APP, scope_id=app_name)
         | Q(scope=scope.ACCOUNT),
         customer_id=customer_id,
         is_hard=True,
-    ).only("scope", "scope_id", "limit_microunits")
-    return tuple(
-        Cap(
-            scope=budget.scope,
-            scope_id=budget.scope_id,
-            limit_microunits=budget.limit_microunits,
-        )
-        for budget in found
     )
+    return found.values_list("scope", "scope_id", "limit_microunits")
 
 
 def _first(values: Iterable[int | None]) -> int | None:

@@ -4,7 +4,9 @@ import uuid
 from datetime import datetime
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 
+from billing.compiled_queries import CompiledQuery
 from billing.models import Customer, Invoice, Plan, Subscription
 
 
@@ -110,8 +112,15 @@ def rename_customer(customer_id: uuid.UUID, *, email: str, name: str) -> None:
 
 def find_customer_id(resource_id: uuid.UUID) -> uuid.UUID | None:
     """Who pays for the resource now."""
-    found = Subscription.objects.filter(resource_id=resource_id, end_at=None)
-    return found.values_list("customer_id", flat=True).first()
+    found = _payer_of.first(resource_id)
+    return None if found is None else found[0]
+
+
+@CompiledQuery
+def _payer_of(resource_id: uuid.UUID) -> QuerySet[Subscription, tuple[uuid.UUID]]:
+    return Subscription.objects.filter(resource_id=resource_id, end_at=None).values_list(
+        "customer_id"
+    )
 
 
 def _lock(resource_id: uuid.UUID) -> Subscription | None:

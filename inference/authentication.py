@@ -2,14 +2,18 @@
 
 Looked-up keys are remembered for KEY_CACHE_S seconds, so a revoked key is refused within that time
 in every web process, and other limits and caps hold. Keys that are not known are never remembered.
+A key in use is looked up again before that time has passed, so that its requests wait for no query;
+those that come while it is looked up wait for the one that is under way.
 """
 
 import asyncio
+import logging
 import time
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -26,8 +30,12 @@ from inference.catalogue import load_catalogue
 from inference.database import run_in_database_thread
 from inference.pools import pool_name, served_regions
 
+logger = logging.getLogger(__name__)
+
 CACHE_MAX_KEYS = 10_000
 LOOK_UP_TIMEOUT_S = 10.0
+# In the last part of KEY_CACHE_S a key that is used is looked up again.
+RENEWED_IN_LAST = 0.25
 
 
 class MissingKey(Exception):
@@ -104,7 +112,8 @@ class Caller:
         return effective_limits(model_id, self.overrides, *defaults)
 
 
-_cache: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
+_cache: OrderedDict[str, tuple[float, Caller]] = OrderedDict()  # until when, in monotonic seconds
+_looking_up: dict[str, "asyncio.Task[Caller | None]"] = {}
 _offers: dict[tuple[str, str], Offer] = {}
 
 
@@ -123,22 +132,47 @@ async def _identify(authorization: str | None) -> Caller:
     key = key.strip()
     if scheme.lower() != "bearer" or not key:
         raise MissingKey
-    now = time.monotonic()
-    cached = _cache.get(key)
-    if cached is not None and cached[0] > now:
-        return cached[1]
-    _cache.pop(key, None)
+    until, caller = _cache.get(key, (0.0, None))
+    left_s = until - time.monotonic()
+    if caller is not None and left_s > 0:
+        if left_s < settings.KEY_CACHE_S * RENEWED_IN_LAST:
+            _look_up(key)
+        return caller
     try:
         async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
-            caller = await run_in_database_thread(_find_caller, key)
+            caller = await asyncio.shield(_look_up(key))
     except (DatabaseError, TimeoutError) as error:
         raise KeysUnavailable("the database cannot be reached") from error
     if caller is None:
         raise InvalidKey
-    _cache[key] = (now + settings.KEY_CACHE_S, caller)
-    while len(_cache) > CACHE_MAX_KEYS:
-        _cache.popitem(last=False)
     return caller
+
+
+def _look_up(key: str) -> "asyncio.Task[Caller | None]":
+    """Whose key it is, to be remembered; one look-up for all who ask at the same time."""
+    task = _looking_up.get(key)
+    if task is None:
+        task = _looking_up[key] = asyncio.create_task(_find_and_remember(key))
+        task.add_done_callback(partial(_has_looked_up, key))
+    return task
+
+
+async def _find_and_remember(key: str) -> Caller | None:
+    until = time.monotonic() + settings.KEY_CACHE_S
+    caller = await run_in_database_thread(_find_caller, key)
+    _cache.pop(key, None)
+    if caller is not None:
+        _cache[key] = (until, caller)
+        while len(_cache) > CACHE_MAX_KEYS:
+            _cache.popitem(last=False)
+    return caller
+
+
+def _has_looked_up(key: str, task: "asyncio.Task[Caller | None]") -> None:
+    del _looking_up[key]
+    error = None if task.cancelled() else task.exception()
+    if error is not None:  # perhaps nobody waits for it; what is remembered stays good till its end
+        logger.warning("a key could not be looked up: %r", error)
 
 
 def _find_caller(key: str) -> Caller | None:

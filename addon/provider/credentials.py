@@ -15,11 +15,12 @@ from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from addon.provider.models import Attachment, Credential
 from addon.statements import insert
+from billing.compiled_queries import CompiledQuery
 
 PREFIX = "inf_"
 SECRET_CHARACTERS = 43
@@ -112,13 +113,18 @@ def find_identity(key: str) -> Identity | None:
     """
     if not is_well_formed(key):
         return None
+    credential = _live_with.first(_digest(key))
+    return None if credential is None else _identity(credential)
+
+
+@CompiledQuery
+def _live_with(digest: str) -> QuerySet[Credential]:
     live = Credential.objects.live(Now()).filter(
-        digest=_digest(key),
+        digest=digest,
         attachment__detached_at=None,
         attachment__resource__deprovisioned_at=None,
     )
-    credential = live.select_related("attachment__resource").defer("key").first()
-    return None if credential is None else _identity(credential)
+    return live.select_related("attachment__resource").defer("key")
 
 
 def _identity(credential: Credential) -> Identity:
