@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from inference.engine.attention import Layout, lay_out, round_up
 from inference.engine.checkpoint import best_dtype, load_model
 from inference.engine.cores import STREAMS, streams
 from inference.engine.forward import Arguments, Forward, capture, forward
+from inference.engine.layout import Layout, find_slots, round_up
 from inference.engine.linear import can_pack, pack_linear_layers
 from inference.engine.packing import Batch, cut, pack, select, share
 from inference.engine.pooling import Pooling, pool
@@ -110,6 +110,8 @@ class Encoder:
             tensor.nbytes for tensor in (*self.model.parameters(), *self.model.buffers())
         )
         self._vocabulary: int = self.model.config.vocab_size
+        self._heads: int = self.model.config.num_attention_heads
+        self._key_heads: int = getattr(self.model.config, "num_key_value_heads", self._heads)
         # The most tokens of a text, where a table of positions limits them.
         self._first_position, self.max_tokens = _positions(self.model)
         if self._on_gpu:
@@ -216,7 +218,9 @@ class Encoder:
             layout = Layout(lengths=batch.lengths, offsets=offsets)
             hidden = self._compute(ids.long(), positions.long(), layout)  # (T, H)
         else:
-            hidden = self._compute(*_fill_up(batch, ids, positions, offsets))[:tokens]  # (T, H)
+            hidden = self._compute(*self._fill_up(batch, ids, positions, offsets))[
+                :tokens
+            ]  # (T, H)
         return pool(hidden, offsets, self.pooling)
 
     def collect(self, count: int, launched: Sequence[Launched]) -> Encoded:
@@ -265,9 +269,18 @@ class Encoder:
         texts = [np.arange(length, dtype=np.int32) % self._vocabulary for length in lengths]
         batch = pack(texts, range(len(texts)))
         ids, positions = torch.from_numpy(batch.ids), torch.from_numpy(batch.positions)
-        return _fill_up(
+        return self._fill_up(
             batch, ids, positions + self._first_position, torch.from_numpy(batch.offsets)
         )
+
+    def _fill_up(self, batch: Batch, ids: Tensor, positions: Tensor, offsets: Tensor) -> Arguments:
+        """Ids, positions and layout for the processor, filled up to a round size (T,)."""
+        filling = round_up(len(ids)) - len(ids)
+        slots = find_slots(
+            batch.lengths, heads=self._heads, key_heads=self._key_heads, filling=filling
+        )
+        layout = Layout(lengths=batch.lengths, offsets=offsets, slots=slots)
+        return pad(ids, (0, filling)).long(), pad(positions, (0, filling)).long(), layout
 
     def _fits(self, tokens: int) -> bool:
         """Whether a batch of that many tokens leaves some of the free memory free."""
@@ -284,14 +297,6 @@ class Encoder:
         launched.done.synchronize()
         peak = torch.cuda.max_memory_allocated(self.device) - held
         return peak <= FREE_MEMORY_SHARE * free
-
-
-def _fill_up(batch: Batch, ids: Tensor, positions: Tensor, offsets: Tensor) -> Arguments:
-    """Ids, positions and layout for the processor, filled up to a round size (T,)."""
-    filling = round_up(len(ids)) - len(ids)
-    groups, slots = lay_out(batch.lengths, filling)
-    layout = Layout(lengths=batch.lengths, offsets=offsets, groups=groups, slots=slots)
-    return pad(ids, (0, filling)).long(), pad(positions, (0, filling)).long(), layout
 
 
 def _positions(model: PreTrainedModel) -> tuple[int, int | None]:

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from inference.engine.attention import Layout
+from inference.engine.layout import Layout, Slots
 from inference.engine.linear import PackedLinear
 from inference.engine.torchscript import trace
 
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 # Ids (T,), positions (T,) and layout to hidden (T, H).
 Forward = Callable[[Tensor, Tensor, Layout], Tensor]
 Arguments = tuple[Tensor, Tensor, Layout]
+SLOTS_END = 1 + len(Slots._fields)
 
 
 def forward(model: nn.Module, ids: Tensor, positions: Tensor, layout: Layout) -> Tensor:
@@ -52,14 +53,14 @@ def _capture(model: nn.Module, example: Arguments) -> Forward:
     packed = [layer.packed for layer in layers]
 
     def flat(ids: Tensor, positions: Tensor, *rest: Tensor) -> Tensor:
-        (offsets, groups, slots), traced = rest[:3], rest[3:]
-        layout = Layout(lengths=(), offsets=offsets, groups=groups, slots=slots)
+        offsets, slots, traced = rest[0], Slots(*rest[1:SLOTS_END]), rest[SLOTS_END:]
+        layout = Layout(lengths=(), offsets=offsets, slots=slots)
         for layer, weights in zip(layers, traced, strict=True):
             layer.packed = weights
         return forward(model, ids, positions, layout)
 
     def flatten(ids: Tensor, positions: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-        return ids, positions, layout.offsets, layout.groups, layout.slots, *packed
+        return ids, positions, layout.offsets, *layout.slots, *packed
 
     try:
         graph = trace(flat, flatten(*example))

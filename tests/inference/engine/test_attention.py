@@ -10,15 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from inference.engine.attention import (
-    Layout,
-    attend_by_length,
-    attend_in_groups,
-    attend_varlen,
-    lay_out,
-    lay_out_groups,
-    round_up,
-)
+from inference.engine.attention import attend_by_length, attend_in_groups, attend_varlen
+from inference.engine.layout import Layout, find_groups, find_slots, round_up
 from inference.engine.torchscript import compiled
 
 SCALE = 0.3
@@ -60,8 +53,8 @@ def in_groups(
     filling: int = 0,
     attend: Any = attend_in_groups,
 ) -> Tensor:
-    layout = offsets_of(lengths), *lay_out(lengths, filling)
-    found: Tensor = attend(query, key, value, *layout, is_causal, SCALE)
+    slots = find_slots(lengths, heads=query.shape[1], key_heads=key.shape[1], filling=filling)
+    found: Tensor = attend(query, key, value, offsets_of(lengths), *slots, is_causal, SCALE)
     return found
 
 
@@ -106,26 +99,51 @@ def test_texts_of_any_lengths_attend_to_themselves(lengths: list[int], filling: 
     torch.testing.assert_close(found[:tokens], expected, atol=1e-5, rtol=1e-5)
 
 
-@given(lengths_of_texts)
-def test_every_token_has_a_slot_of_its_own_in_its_text(lengths: list[int]) -> None:
+@given(lengths_of_texts, st.sampled_from([(1, 1), (4, 4), (4, 2)]), st.integers(0, 9))
+def test_every_slot_holds_a_token_and_the_keys_are_each_token_once_in_its_text(
+    lengths: list[int], heads: tuple[int, int], filling: int
+) -> None:
     lengths.sort(reverse=True)
-    groups, slots = lay_out_groups(lengths)
-    assert sum(texts for texts, _ in groups) == len(lengths)
-    rooms = [length for texts, length in groups for _ in range(texts)]
-    assert all(room >= length for room, length in zip(rooms, lengths, strict=True))
-    if slots is None:
-        assert rooms == lengths
-    else:
-        starts = np.cumsum([0, *rooms[:-1]])
-        expected = [s + i for s, n in zip(starts, lengths, strict=True) for i in range(n)]
-        assert slots.tolist() == expected
+    query_heads, key_heads = heads
+    slots = find_slots(lengths, heads=query_heads, key_heads=key_heads, filling=filling)
+    count = sum(lengths)
+    starts = np.cumsum([0, *lengths[:-1]])
+    queries, keys = slots.queries.numpy(), slots.keys.numpy()
+    assert queries.max() < count * query_heads
+    # Each token and head is found where `tokens` says.
+    rows = slots.tokens.numpy()[: count * query_heads]
+    assert queries[rows].tolist() == list(range(count * query_heads))
+    assert slots.tokens.shape == ((count + filling) * query_heads,)
+    no_keys = np.zeros(len(keys), dtype=bool)
+    no_keys[slots.padding.numpy()] = True
+    first = first_text = 0
+    for (texts, _), (rooms, room, is_padded) in zip(
+        find_groups(lengths), slots.groups.tolist(), strict=True
+    ):
+        last = first + rooms * room
+        held = keys[first * key_heads : last * key_heads].reshape(rooms, key_heads, room)
+        padding = no_keys[first * key_heads : last * key_heads].reshape(held.shape)
+        is_key = slots.is_key.numpy()[first:last].reshape(rooms, 1, room)
+        assert (padding == (is_key == 0)).all()
+        assert padding.any() == bool(is_padded)
+        for number in range(rooms):
+            text = first_text + min(number, texts - 1)
+            tokens = starts[text] + np.arange(lengths[text])
+            for head in range(key_heads):
+                kept = held[number, head][~padding[number, head]]
+                assert kept.tolist() == (tokens * key_heads + head).tolist()
+                assert set(held[number, head]) == set(kept)
+        first, first_text = last, first_text + texts
+    assert first_text == len(lengths)
+    assert first == len(slots.is_key)
 
 
 def test_many_lengths_that_are_near_share_groups_and_equal_ones_are_not_padded() -> None:
-    assert lay_out_groups([40] * 12 + [39] * 13) == ([(12, 40), (13, 39)], None)
-    groups, slots = lay_out_groups(list(range(40, 20, -1)))
-    assert len(groups) < 5
-    assert slots is not None
+    assert find_groups([40] * 12 + [37] * 13) == [(12, 40), (13, 37)]
+    groups = find_groups(list(range(40, 20, -1)))
+    assert len(groups) < 8
+    assert sum(texts for texts, _ in groups) == 20
+    assert find_groups([300, 20]) == [(1, 300), (1, 20)]
 
 
 @given(st.integers(1, 10_000))
@@ -135,11 +153,13 @@ def test_round_sizes_are_few_and_little_larger(size: int) -> None:
 
 
 @pytest.mark.parametrize("attend", [in_groups, in_compiled_groups])
-def test_large_scores_are_computed_by_torchs_own_attention(attend: Any) -> None:
-    """exp() of such a score is infinite, without the highest of its row taken from it."""
+@pytest.mark.parametrize("sign", [1, -1])
+def test_large_scores_are_computed_by_torchs_own_attention(attend: Any, sign: int) -> None:
+    """exp() of them is infinite, or all of a row is zero, without its highest taken from it."""
     lengths = [20, 20, 9]
     query, key, value = (states_of(lengths, 2, i) for i in range(3))
-    query[25] *= 1_000
+    key[20:40] = key[20].abs()
+    query[25] = sign * 1_000 * key[20].abs()
     found = attend(query, key, value, lengths)
     expected = plain_attention(query, key, value, lengths, False)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

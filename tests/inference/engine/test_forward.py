@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from inference.engine.attention import Layout, lay_out
 from inference.engine.forward import Arguments, capture, forward
+from inference.engine.layout import Layout, find_slots
 
 
 class Model(nn.Module):
@@ -24,9 +24,8 @@ class Model(nn.Module):
 
 
 def arguments_of(length: int) -> Arguments:
-    groups, slots = lay_out([length])
     offsets = torch.tensor([0, length], dtype=torch.int32)
-    layout = Layout(lengths=[length], offsets=offsets, groups=groups, slots=slots)
+    layout = Layout(lengths=[length], offsets=offsets, slots=find_slots([length], heads=1))
     return torch.arange(length), torch.arange(length), layout
 
 
