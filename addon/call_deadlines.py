@@ -5,6 +5,7 @@ One thread of a process watches all its calls. A timer for each would be a threa
 """
 
 import heapq
+import logging
 import socket
 import threading
 import time
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
+
+logger = logging.getLogger(__name__)
 
 _CONNECTED = frozenset({"connection.connect_tcp.complete", "connection.start_tls.complete"})
 
@@ -85,7 +88,11 @@ def _watch(deadline: CallDeadline, seconds: float) -> None:
 
 def _expire_all() -> None:
     while True:
-        _wait_for_next().expire()
+        deadline = _wait_for_next()
+        try:
+            deadline.expire()
+        except Exception:  # the other calls are watched by this thread alone
+            logger.exception("a call could not be ended")
 
 
 def _wait_for_next() -> CallDeadline:

@@ -7,7 +7,7 @@ expression.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Model
 
 Values = Mapping[str, object]
@@ -55,9 +55,7 @@ def update(model: type[Model], where: Values, changes: Values) -> int:
         f"UPDATE {_table(model)} SET {', '.join(assignments)} "  # noqa: S608 - names of our own
         f"WHERE {' AND '.join(conditions)}"
     )
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return int(cursor.rowcount)
+    return _execute(statement, values)
 
 
 def _insert(rows: Sequence[Model], otherwise: str) -> int:
@@ -74,12 +72,17 @@ def _insert(rows: Sequence[Model], otherwise: str) -> int:
         f"INSERT INTO {_table(rows[0])} ({columns}) "  # noqa: S608 - names of our own
         f"VALUES {', '.join([places] * len(rows))} {otherwise}"
     )
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        inserted = int(cursor.rowcount)
+    inserted = _execute(statement, values)
     for row in rows[:inserted]:
         row._state.adding, row._state.db = False, connection.alias
     return inserted
+
+
+def _execute(statement: str, values: Sequence[Any]) -> int:
+    """How many rows it wrote. An error spoils the transaction, as those of the ORM do."""
+    with transaction.mark_for_rollback_on_error(), connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return int(cursor.rowcount)
 
 
 def _table(model: type[Model] | Model) -> str:

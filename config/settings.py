@@ -176,6 +176,11 @@ DATABASES = {
 # also bounds how many connections a process may open. PostgreSQL plans what comes often once for
 # each, which halves its work: values do not travel within the statement then.
 DATABASES["default"]["OPTIONS"] = {
+    # A host that has vanished is noticed in half a minute, whatever waits for it.
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
     **DATABASES["default"].get("OPTIONS", {}),
     "server_side_binding": True,
     "prepare_threshold": 5,

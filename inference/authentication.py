@@ -112,8 +112,25 @@ class Caller:
         return effective_limits(model_id, self.overrides, *defaults)
 
 
-_cache: OrderedDict[str, tuple[float, Caller]] = OrderedDict()  # until when, in monotonic seconds
-_looking_up: dict[str, "asyncio.Task[Caller | None]"] = {}
+@dataclass(kw_only=True, slots=True)
+class _Known:
+    """A key that is remembered `until` then, in monotonic seconds."""
+
+    caller: Caller
+    until: float
+    is_renewed: bool = False  # or it was tried, which is enough
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _LookUp:
+    """One under way. What it finds may have been so at its start, and is good `until` then."""
+
+    task: "asyncio.Task[Caller | None]"
+    until: float
+
+
+_cache: OrderedDict[str, _Known] = OrderedDict()
+_looking_up: dict[str, _LookUp] = {}
 _offers: dict[tuple[str, str], Offer] = {}
 
 
@@ -132,15 +149,15 @@ async def _identify(authorization: str | None) -> Caller:
     key = key.strip()
     if scheme.lower() != "bearer" or not key:
         raise MissingKey
-    until, caller = _cache.get(key, (0.0, None))
-    left_s = until - time.monotonic()
-    if caller is not None and left_s > 0:
-        if left_s < settings.KEY_CACHE_S * RENEWED_IN_LAST:
-            _look_up(key)
-        return caller
+    known = _cache.get(key)
+    left_s = known.until - time.monotonic() if known is not None else 0.0
+    if known is not None and left_s > 0:
+        if left_s < settings.KEY_CACHE_S * RENEWED_IN_LAST and not known.is_renewed:
+            known.is_renewed = True
+            _look_up(key).add_done_callback(_note_failure)
+        return known.caller
     try:
-        async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
-            caller = await asyncio.shield(_look_up(key))
+        caller = await asyncio.shield(_look_up(key))
     except (DatabaseError, TimeoutError) as error:
         raise KeysUnavailable("the database cannot be reached") from error
     if caller is None:
@@ -149,30 +166,45 @@ async def _identify(authorization: str | None) -> Caller:
 
 
 def _look_up(key: str) -> "asyncio.Task[Caller | None]":
-    """Whose key it is, to be remembered; one look-up for all who ask at the same time."""
-    task = _looking_up.get(key)
-    if task is None:
-        task = _looking_up[key] = asyncio.create_task(_find_and_remember(key))
-        task.add_done_callback(partial(_has_looked_up, key))
+    """Whose key it is, to be remembered; one look-up for all who ask at about the same time."""
+    now = time.monotonic()
+    under_way = _looking_up.get(key)
+    if under_way is not None and now < under_way.until:
+        return under_way.task
+    until = now + settings.KEY_CACHE_S
+    task = asyncio.create_task(_find_and_remember(key, until))
+    _looking_up[key] = _LookUp(task=task, until=until)
+    task.add_done_callback(partial(_has_looked_up, key))
     return task
 
 
-async def _find_and_remember(key: str) -> Caller | None:
-    until = time.monotonic() + settings.KEY_CACHE_S
-    caller = await run_in_database_thread(_find_caller, key)
-    _cache.pop(key, None)
-    if caller is not None:
-        _cache[key] = (until, caller)
-        while len(_cache) > CACHE_MAX_KEYS:
-            _cache.popitem(last=False)
+async def _find_and_remember(key: str, until: float) -> Caller | None:
+    async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
+        caller = await run_in_database_thread(_find_caller, key)
+    if caller is None:
+        _cache.pop(key, None)
+        return None
+    until = min(until, caller.offer.read_s + settings.KEY_CACHE_S)
+    known = _cache.pop(key, None)
+    if known is None or known.until < until:
+        known = _Known(caller=caller, until=until)
+    _cache[key] = known
+    while len(_cache) > CACHE_MAX_KEYS:
+        _cache.popitem(last=False)
     return caller
 
 
 def _has_looked_up(key: str, task: "asyncio.Task[Caller | None]") -> None:
-    del _looking_up[key]
-    error = None if task.cancelled() else task.exception()
-    if error is not None:  # perhaps nobody waits for it; what is remembered stays good till its end
-        logger.warning("a key could not be looked up: %r", error)
+    if _looking_up[key].task is task:
+        del _looking_up[key]
+    if not task.cancelled():
+        task.exception()  # is raised to those who wait; there may be none
+
+
+def _note_failure(task: "asyncio.Task[Caller | None]") -> None:
+    """What is remembered stays good until its end."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.warning("a key could not be looked up again: %r", error)
 
 
 def _find_caller(key: str) -> Caller | None:
@@ -193,9 +225,10 @@ def _find_caller(key: str) -> Caller | None:
 
 
 def _find_offer(service_name: str, slug: str) -> Offer | None:
-    """Remembered as long as keys are, for all keys together: there are few plans."""
+    """Read for all keys together: there are few plans. A key is not remembered for longer than its
+    offer, so one that is half as old is read anew."""
     known = _offers.get((service_name, slug))
-    if known is not None and time.monotonic() - known.read_s < settings.KEY_CACHE_S:
+    if known is not None and time.monotonic() - known.read_s < settings.KEY_CACHE_S / 2:
         return known
     plan = find_plan(service_name, slug)
     if plan is None:

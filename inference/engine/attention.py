@@ -121,6 +121,9 @@ def attend_in_groups(
         return attend_by_length(query, key, value, lengths, is_causal, scale)
     heads, key_heads, channels = query.size(1), key.size(1), query.size(2)
     shared = heads // key_heads  # query heads for each head of keys and values
+    slots = is_key.size(0)
+    if queries.size(0) != slots * heads or keys.size(0) != slots * key_heads:
+        raise ValueError("the slots are those of another number of heads")
     q = query.reshape(-1, channels).index_select(0, queries)  # (S · N, C)
     k = key.reshape(-1, channels).index_select(0, keys)
     v = value.reshape(-1, channels).index_select(0, keys)  # 2 × (S · K, C)

@@ -111,9 +111,48 @@ async def test_without_the_database_a_key_is_remembered_for_its_time_and_no_long
     await asyncio.sleep(REMEMBERED_S * 0.8)
     assert await authenticate(header) is first
     await until_no_look_up()
-    assert "a key could not be looked up" in caplog.text
+    assert "a key could not be looked up again" in caplog.text
     await asyncio.sleep(started_at + REMEMBERED_S + 0.05 - time.monotonic())
     with pytest.raises(KeysUnavailable):
         await authenticate(header)
     look_ups.error = None
     assert (await authenticate(header)).identity == first.identity
+
+
+async def test_who_asks_later_than_a_key_is_remembered_does_not_get_what_was_read_before(
+    attach: Attach, look_ups: LookUps
+) -> None:
+    header = f"Bearer {(await attach()).key}"
+    look_ups.may_go_on.clear()
+    early = asyncio.create_task(authenticate(header))
+    await asyncio.sleep(REMEMBERED_S + 0.1)
+    late = asyncio.create_task(authenticate(header))
+    await asyncio.sleep(0.05)
+    assert look_ups.count == 2
+    look_ups.may_go_on.set()
+    assert await early is not await late
+
+
+async def test_a_look_up_that_hangs_is_given_up_and_the_next_is_another(
+    attach: Attach, look_ups: LookUps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = f"Bearer {(await attach()).key}"
+    monkeypatch.setattr(authentication, "LOOK_UP_TIMEOUT_S", 0.1)
+    look_ups.may_go_on.clear()
+    with pytest.raises(KeysUnavailable):
+        await authenticate(header)
+    assert not authentication._looking_up
+    look_ups.may_go_on.set()
+    monkeypatch.setattr(authentication, "LOOK_UP_TIMEOUT_S", 10.0)
+    assert (await authenticate(header)).plan_name
+
+
+async def test_a_key_is_remembered_no_longer_than_the_prices_that_it_came_with(
+    attach: Attach, look_ups: LookUps
+) -> None:
+    first, second = [f"Bearer {(await attach()).key}" for _ in range(2)]
+    offer = (await authenticate(first)).offer
+    await asyncio.sleep(REMEMBERED_S * 0.4)
+    assert (await authenticate(second)).offer is offer
+    await asyncio.sleep(REMEMBERED_S * 0.65)  # the second key itself would be remembered still
+    assert (await authenticate(second)).offer is not offer
