@@ -124,10 +124,13 @@ class _Server:
         self, condition: Callable[[], bool], process: subprocess.Popen[bytes], log_offset: int
     ) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not condition():
+        while True:
+            has_ended = process.poll() is not None  # its end may be what is waited for
+            if condition():
+                return
             if self._abandoned.is_set():
                 raise StartAbandoned
-            if process.poll() is not None:
+            if has_ended:
                 raise self._failure(f"ended with status {process.returncode}", log_offset)
             if time.monotonic() > deadline:
                 raise self._failure(f"did not answer within {START_TIMEOUT_S:.0f} s", log_offset)

@@ -19,8 +19,10 @@ from config.embedded_servers import (
     SOCKET_PATH_MAX_BYTES,
     Addresses,
     EmbeddedServerFailed,
+    Valkey,
     running_servers,
 )
+from config.guard import Guard
 
 ROOT = Path(__file__).resolve().parents[2]
 # Runs both servers in a folder until it is killed.
@@ -115,6 +117,30 @@ def test_a_cluster_that_initdb_did_not_finish_is_made_anew(folder: Path) -> None
     with running_servers(folder) as addresses:
         assert use(addresses)[0] == 1
     assert not unfinished.exists()
+
+
+@pytest.mark.parametrize("looks_before_its_end", range(6))
+def test_a_program_whose_end_is_waited_for_may_end_between_two_looks(
+    folder: Path, looks_before_its_end: int
+) -> None:
+    """initdb, which was then called a server that has ended."""
+
+    class Program(subprocess.Popen[bytes]):
+        looks = 0
+
+        def __init__(self) -> None:
+            self.returncode = 0
+
+        def poll(self) -> int | None:
+            self.looks += 1
+            return 0 if self.looks > looks_before_its_end else None
+
+    guard, program = Guard(), Program()
+    try:
+        server = Valkey(folder, guard, durable=False)
+        server._wait_until(lambda: program.poll() == 0, program, 0)
+    finally:
+        guard.release()
 
 
 def test_a_cluster_of_another_version_is_named(folder: Path) -> None:

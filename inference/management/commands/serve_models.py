@@ -27,6 +27,8 @@ POOL_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 
 
 class Command(BaseCommand):
+    # They import every page and API, which a worker has no use for.
+    requires_system_checks: list[str] = []
     help = (
         "Compute embeddings: a Celery worker that consumes the queues of the given models, or of "
         "every installed model of the catalogue; of one region where PROCESS_REGION names it. On a "
