@@ -29,7 +29,7 @@ def insert_unless_there(row: Model) -> bool:
 def insert_or_update(
     rows: Sequence[Model], *, unique: Sequence[str], changed: Sequence[str]
 ) -> None:
-    """Insert `rows`; of one that is there by its `unique` fields, `changed` ones are written."""
+    """Insert `rows`; of those that are there by their `unique` fields, write the `changed`."""
     if not rows:
         return
     key = ", ".join(_column(rows[0], name) for name in unique)

@@ -195,7 +195,8 @@ async def _find_and_remember(key: str, until: float) -> Caller | None:
 
 
 def _has_looked_up(key: str, task: "asyncio.Task[Caller | None]") -> None:
-    if _looking_up[key].task is task:
+    under_way = _looking_up.get(key)
+    if under_way is not None and under_way.task is task:  # else a later one took its place
         del _looking_up[key]
     if not task.cancelled():
         task.exception()  # is raised to those who wait; there may be none

@@ -7,7 +7,6 @@ long is asked: its server's host, or something between, may have forgotten it wi
 
 import select
 import time
-from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -45,6 +44,8 @@ def _has_ended(connection: Any) -> bool:
         return True
     if time.monotonic() - _idle_since.get(connection, 0.0) < ASKED_AFTER_S:
         return False
-    with suppress(psycopg.Error):
+    try:
         ConnectionPool.check_connection(connection)
-    return bool(connection.closed)
+    except psycopg.Error:
+        return True
+    return False

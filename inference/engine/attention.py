@@ -110,7 +110,8 @@ def attend_in_groups(
 ) -> Tensor:
     """On the processor: texts of about one length together, as two matrix products; (T, N, C).
 
-    `groups` and the rest are Slots. The weights are exp(score), not exp(score - highest of the
+    `groups` and the rest are Slots; the last two arguments are constants, which TorchScript finds
+    in defaults only. The weights are exp(score), not exp(score - highest of the
     row): torch's softmax of rows as short as a text takes longer than both products. That is the
     same softmax while the sums of rows are of a middling size; where one is not, or is not finite,
     the texts go through torch's own attention instead.

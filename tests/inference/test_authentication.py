@@ -133,6 +133,29 @@ async def test_who_asks_later_than_a_key_is_remembered_does_not_get_what_was_rea
     assert await early is not await late
 
 
+async def test_look_ups_of_one_key_may_end_in_another_order(
+    attach: Attach, look_ups: LookUps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, errors = (await attach()).key, []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    hold, find_caller = Event(), authentication._find_caller
+
+    def find_slowly_at_first(key: str) -> Caller | None:
+        if look_ups.count == 0:
+            look_ups.count += 1
+            assert hold.wait(10)
+        return find_caller(key)
+
+    monkeypatch.setattr(authentication, "_find_caller", find_slowly_at_first)
+    early = asyncio.create_task(authenticate(f"Bearer {key}"))
+    await asyncio.sleep(REMEMBERED_S + 0.1)
+    late = await authenticate(f"Bearer {key}")
+    hold.set()
+    assert (await early).identity == late.identity
+    await until_no_look_up()
+    assert not errors
+
+
 async def test_a_look_up_that_hangs_is_given_up_and_the_next_is_another(
     attach: Attach, look_ups: LookUps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
