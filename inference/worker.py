@@ -258,9 +258,6 @@ def encode(payload: bytes) -> None:
 @worker_init.connect
 def _start_service(sender: Any, **_: object) -> None:
     global _service
-    # The modules stay: they are never searched for garbage, which would hold all threads up.
-    gc.freeze()
-    gc.enable()
     redis = Redis.from_url(
         settings.REDIS_URL,
         retry=Retry(ExponentialBackoff(cap=1.0), 5),
@@ -275,6 +272,9 @@ def _start_service(sender: Any, **_: object) -> None:
         # Celery would log it and start a worker without a model.
         logger.critical("cannot load the models", exc_info=True)
         raise SystemExit(1) from error
+    # Modules and models stay: they are never searched for garbage, which would hold all threads up.
+    gc.freeze()
+    gc.enable()
 
 
 @worker_ready.connect

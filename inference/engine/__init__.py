@@ -1,6 +1,6 @@
 """The engine: token ids in, vectors out. A torch library of its own, without Django or Celery."""
 
-from inference.engine import lean_import  # noqa: F401 - before whatever imports the rest of it
+from inference.engine import lean_transformers  # noqa: F401 - before whatever imports the rest of it
 
 # isort: split
 from inference.engine.checkpoint import estimate_memory_bytes

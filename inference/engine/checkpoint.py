@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,19 +13,38 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from inference.engine.attention import ATTENTION
+from inference.engine.lean_transformers import without_first_values
 from inference.engine.linear import PackedLinear, can_pack
 
 # A worker's log is no terminal.
 disable_progress_bar()  # type: ignore[no-untyped-call]
 
 WEIGHTS_FILE = "model.safetensors"
+MOST_NAMED = 5  # of the weights that are missing
+PRODUCTS = 16  # of each type, to find the faster one
+
+
+class IncompleteCheckpoint(Exception):
+    """Weights of the model are not in its files; the message names them."""
 
 
 def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """The checkpoint as a model of transformers', ready to compute."""
-    model: PreTrainedModel = AutoModel.from_pretrained(
-        folder, local_files_only=True, dtype=dtype, attn_implementation=ATTENTION
-    )
+    """The checkpoint as a model of transformers', ready to compute.
+
+    Raises IncompleteCheckpoint where a weight is missing, which transformers would make up.
+    """
+    model: PreTrainedModel
+    with without_first_values():
+        model, info = AutoModel.from_pretrained(
+            folder,
+            local_files_only=True,
+            dtype=dtype,
+            attn_implementation=ATTENTION,
+            output_loading_info=True,
+        )
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise IncompleteCheckpoint(f"{folder} has no {', '.join(missing[:MOST_NAMED])}")
     # Of a model that takes images as well, the part that reads texts.
     model = getattr(model, "language_model", model)
     model.config.use_cache = False  # of keys and values: nothing is generated here
@@ -57,22 +77,22 @@ def _best_processor_dtype() -> torch.dtype:
         return torch.bfloat16
     if not capabilities.get("avx512_bf16") or not can_pack():
         return torch.float32
-    seconds = {dtype: _product_s(dtype) for dtype in (torch.bfloat16, torch.float32)}
-    return min(seconds, key=seconds.__getitem__)
+    return _faster_dtype((torch.bfloat16, torch.float32))
 
 
 @torch.inference_mode()
-def _product_s(dtype: torch.dtype) -> float:
-    """The best time of a product as large as those of a small model."""
-    layer = PackedLinear(nn.Linear(384, 384).to(dtype))
-    states = torch.zeros(256, 384, dtype=dtype)
-    layer(states)
-    seconds = []
-    for _ in range(8):
-        started = time.perf_counter()
-        layer(states)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+def _faster_dtype(dtypes: Sequence[torch.dtype]) -> torch.dtype:
+    """By the best time of a product as large as those of a small model; in turns, so that whatever
+    else the processor does slows all of them alike."""
+    layers = [PackedLinear(nn.Linear(384, 384).to(dtype)) for dtype in dtypes]
+    states = [torch.zeros(256, 384, dtype=dtype) for dtype in dtypes]
+    seconds = dict.fromkeys(dtypes, math.inf)
+    for _ in range(PRODUCTS):
+        for dtype, layer, rows in zip(dtypes, layers, states, strict=True):
+            started = time.perf_counter()
+            layer(rows)
+            seconds[dtype] = min(seconds[dtype], time.perf_counter() - started)
+    return min(seconds, key=seconds.__getitem__)
 
 
 def estimate_memory_bytes(folder: Path, dtype: torch.dtype | None = None) -> int:

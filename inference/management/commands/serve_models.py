@@ -3,11 +3,12 @@
 import gc
 import os
 import re
+import socket
 import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from celery import current_app
+from celery import Celery
 from django.core.management.base import BaseCommand, CommandError
 
 from billing.plans import SHARED_POOL
@@ -27,7 +28,6 @@ POOL_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 
 
 class Command(BaseCommand):
-    # They import every page and API, which a worker has no use for.
     requires_system_checks: list[str] = []
     help = (
         "Compute embeddings: a Celery worker that consumes the queues of the given models, or of "
@@ -65,29 +65,37 @@ class Command(BaseCommand):
         if not gpus:
             # Whatever else runs here needs the processor for a moment only: it shall not wait.
             os.nice(NICENESS)
-        # Two round trips a task less. A task is acknowledged before it runs, and what a worker that
-        # dies has taken is sent again by the web process (docs/adr/0008-fair-dispatch.md).
-        transport = {**current_app.conf.broker_transport_options, "ack_emulation": False}
-        current_app.conf.broker_transport_options = transport
         # Searching what torch and transformers make for garbage takes a tenth of the start; the
         # worker turns it on again.
         gc.disable()
         # Celery's thread and the engine's take turns: let them not wait 5 ms for each other.
         sys.setswitchinterval(0.0005)
-        # solo: tasks are only taken apart there; the engine has threads of its own.
-        current_app.worker_main(
-            [
-                "worker",
-                "--pool=solo",
-                "--prefetch-multiplier=1",
-                "--without-gossip",
-                "--without-mingle",
-                "--include=inference.worker",
-                f"--queues={','.join(queues)}",
-                f"--hostname=gpu-{os.getpid()}@%h",
-                "--loglevel=INFO",
-            ]
-        )
+        sys.exit(_work(queues))
+
+
+def _work(queues: list[str]) -> int:
+    """Be a worker of those queues until it is stopped; its exit status."""
+    # Django's checks and the platform's tasks import every page and API: this application of Celery
+    # does without both, and starts without its command line.
+    os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
+    app = Celery("annex")
+    app.config_from_object("django.conf:settings", namespace="CELERY")
+    # Two round trips a task less. A task is acknowledged before it runs, and what a worker that
+    # dies has taken is sent again by the web process (docs/adr/0008-fair-dispatch.md).
+    app.conf.broker_transport_options |= {"ack_emulation": False}
+    worker = app.Worker(
+        pool_cls="solo",  # tasks are only taken apart there; the engine has threads of its own
+        prefetch_multiplier=1,
+        without_gossip=True,
+        without_mingle=True,
+        include=["inference.worker"],
+        queues=queues,
+        hostname=f"gpu-{os.getpid()}@{socket.gethostname()}",
+        loglevel="INFO",
+    )
+    worker.start()
+    status: int = worker.exitcode or 0
+    return status
 
 
 def _model_ids(wanted: list[str]) -> list[str]:
