@@ -258,22 +258,22 @@ def encode(payload: bytes) -> None:
 @worker_init.connect
 def _start_service(sender: Any, **_: object) -> None:
     global _service
-    redis = Redis.from_url(
-        settings.REDIS_URL,
-        retry=Retry(ExponentialBackoff(cap=1.0), 5),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError],
-    )
-    queues = sender.app.amqp.queues.consume_from
-    memory_bytes = settings.WORKER_MEMORY_MB * 1_000_000
-    _service = Service(redis=redis, queues=queues, memory_bytes=memory_bytes)
+    # The modules stay: they are never searched for garbage, which would hold all threads up.
+    gc.freeze()
     try:
+        redis = Redis.from_url(
+            settings.REDIS_URL,
+            retry=Retry(ExponentialBackoff(cap=1.0), 5),
+            retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        )
+        queues = sender.app.amqp.queues.consume_from
+        memory_bytes = settings.WORKER_MEMORY_MB * 1_000_000
+        _service = Service(redis=redis, queues=queues, memory_bytes=memory_bytes)
         _service.load()
     except Exception as error:
         # Celery would log it and start a worker without a model.
         logger.critical("cannot load the models", exc_info=True)
         raise SystemExit(1) from error
-    # Modules and models stay: they are never searched for garbage, which would hold all threads up.
-    gc.freeze()
     gc.enable()
 
 

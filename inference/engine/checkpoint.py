@@ -42,10 +42,15 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTra
             attn_implementation=ATTENTION,
             output_loading_info=True,
         )
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+    # Of a model that takes images as well, the part that reads texts.
+    part = "language_model." if hasattr(model, "language_model") else ""
+    missing = sorted(
+        name
+        for name in info["missing_keys"]
+        if name.startswith(part) and not name.startswith("pooler.")
+    )
     if missing:
         raise IncompleteCheckpoint(f"{folder} has no {', '.join(missing[:MOST_NAMED])}")
-    # Of a model that takes images as well, the part that reads texts.
     model = getattr(model, "language_model", model)
     model.config.use_cache = False  # of keys and values: nothing is generated here
     if getattr(model, "pooler", None) is not None:

@@ -6,7 +6,11 @@ several machines and flex attention bring torch.distributed's tensors and sympy.
 
 torch._dynamo, the compiler behind `torch.compile`: transformers marks some functions for it when
 they are defined. Nothing is compiled here, so a stand-in takes those marks while transformers is
-imported. Afterwards `torch._dynamo` is what it was before: imported by whoever first uses it.
+imported, and they are lost. Afterwards `torch._dynamo` is what it was before: imported by whoever
+first uses it. Import the engine before other threads use torch.
+
+What is left out is so for the whole process; whoever imports transformers.modeling_utils before the
+engine has it all.
 
 Its list of models: read from the source files of all of them, once for `transformers` and once more
 for `transformers.models`, which names its `__init__.py` instead of its folder.

@@ -82,7 +82,8 @@ def _work(queues: list[str]) -> int:
     app.config_from_object("django.conf:settings", namespace="CELERY")
     # Two round trips a task less. A task is acknowledged before it runs, and what a worker that
     # dies has taken is sent again by the web process (docs/adr/0008-fair-dispatch.md).
-    app.conf.broker_transport_options |= {"ack_emulation": False}
+    transport = {**app.conf.broker_transport_options, "ack_emulation": False}
+    app.conf.broker_transport_options = transport
     worker = app.Worker(
         pool_cls="solo",  # tasks are only taken apart there; the engine has threads of its own
         prefetch_multiplier=1,

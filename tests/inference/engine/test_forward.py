@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from inference.engine.forward import Arguments, capture, forward
+from inference.engine.forward import Arguments, _check_close, capture, forward
 from inference.engine.layout import Layout, find_slots
 
 
@@ -46,3 +46,14 @@ def test_a_graph_computes_what_the_model_does_or_is_not_used(
     for length in (5, 9, 30):
         arguments = arguments_of(length)
         assert compute(*arguments).equal(forward(model, *arguments))
+
+
+def test_one_wrong_token_of_many_shows() -> None:
+    hidden = torch.randn(132, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    _check_close(hidden.clone(), hidden)
+    _check_close(hidden * 1.01, hidden)
+    wrong = hidden.clone()
+    wrong[77] *= 1.3
+    for other in (wrong, hidden.float(), hidden[:-1], hidden * torch.nan):
+        with pytest.raises(ValueError, match="the graph computes"):
+            _check_close(other, hidden)

@@ -1,5 +1,6 @@
 """What the engine leaves out of transformers, and that it is there for others."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 
 from inference.engine.checkpoint import WEIGHTS_FILE, IncompleteCheckpoint, load_model
 from inference.engine.lean_transformers import without_first_values
-from tests.inference.engine.checkpoints import save_checkpoint
+from tests.inference.engine.checkpoints import CONFIGS, save_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -28,13 +29,14 @@ import sys
 from pathlib import Path
 import numpy as np
 from inference.engine import Encoder
-encoder = Encoder(Path(sys.argv[1]))
-encoder.warm_up()
-assert not encoder.encode([np.arange(2, 9, dtype=np.int32)]).failed
+for folder in sys.argv[1:]:
+    encoder = Encoder(Path(folder))
+    encoder.warm_up()
+    assert not encoder.encode([np.arange(2, 9, dtype=np.int32)]).failed
 left_out = {"scipy", "sympy", "torch._dynamo", "torch._inductor", "torch.distributed.tensor"}
 assert not left_out & sys.modules.keys(), left_out & sys.modules.keys()
 """
-    run(code, str(save_checkpoint("bert", tmp_path)))
+    run(code, *(str(save_checkpoint(name, tmp_path / name)) for name in CONFIGS))
 
 
 def test_what_is_left_out_is_there_for_whoever_uses_it() -> None:
@@ -81,13 +83,25 @@ def test_first_values_are_left_out_for_a_while_only() -> None:
     assert nn.init.zeros_(torch.ones(1)).tolist() == [0]
 
 
-def test_a_checkpoint_without_a_weight_is_refused_by_name(tmp_path: Path) -> None:
-    weights = save_checkpoint("bert", tmp_path) / WEIGHTS_FILE
-    tensors = load_file(weights)
-    del tensors["pooler.dense.weight"]  # never computed
-    save_file(tensors, weights, metadata={"format": "pt"})
-    load_model(tmp_path, CPU, torch.float32)
-    del tensors["embeddings.word_embeddings.weight"]
-    save_file(tensors, weights, metadata={"format": "pt"})
-    with pytest.raises(IncompleteCheckpoint, match=r"has no embeddings\.word_embeddings\.weight"):
+@pytest.mark.parametrize(
+    ("architecture", "unused", "needed"),
+    [
+        ("bert", "pooler.", "embeddings.word_embeddings.weight"),
+        ("qwen3-vl", "visual.", "language_model.embed_tokens.weight"),
+    ],
+)
+def test_a_checkpoint_without_a_weight_is_refused_by_name(
+    tmp_path: Path, architecture: str, unused: str, needed: str
+) -> None:
+    weights = save_checkpoint(architecture, tmp_path) / WEIGHTS_FILE
+
+    def load_without(part: str) -> None:
+        tensors = load_file(weights)
+        kept = {name: tensor for name, tensor in tensors.items() if part not in name}
+        assert len(kept) < len(tensors)
+        save_file(kept, weights, metadata={"format": "pt"})
         load_model(tmp_path, CPU, torch.float32)
+
+    load_without(unused)
+    with pytest.raises(IncompleteCheckpoint, match=f"has no {re.escape(needed)}$"):
+        load_without(needed)
