@@ -99,6 +99,7 @@ def test_a_killed_installation_is_no_installation_and_goes_on_when_run_again(
     model: Model, hub: Hub, tmp_path: Path
 ) -> None:
     hub.chunk_delay_s = 0.01
+    log = tmp_path / "install.log"
     installing = subprocess.Popen(
         [sys.executable, "manage.py", "models", "install", "small"],
         cwd=django_settings.BASE_DIR,
@@ -108,14 +109,14 @@ def test_a_killed_installation_is_no_installation_and_goes_on_when_run_again(
             "MODELS_DIR": str(django_settings.MODELS_DIR),
             "MODEL_CATALOGUE": str(django_settings.MODEL_CATALOGUE),
         },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=log.open("wb"),
+        stderr=subprocess.STDOUT,
     )
     workplace = django_settings.MODELS_DIR / ".installing" / "small"
     file = workplace / f"from-{hub.commit}" / "model.safetensors"
     deadline = time.monotonic() + 60
     while not (file.exists() and file.stat().st_size > 0):
-        assert installing.poll() is None
+        assert installing.poll() is None, log.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     installing.send_signal(signal.SIGKILL)

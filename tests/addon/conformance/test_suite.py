@@ -347,6 +347,8 @@ def test_nothing_is_left_behind_when_it_is_interrupted(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     """As a process of its own, while the provider keeps it waiting."""
+    # Tests that a shell started in the background ignore it, as would their children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with running([Fault.HANGS]) as provider:
         path = tmp_path / "addon-manifest.json"
         path.write_text(json.dumps(provider.manifest()))
