@@ -91,10 +91,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, repository: str, name: str) -> None:
         hub = self.hub
+        folder = hub.repositories.get(repository)
+        if folder is None:  # also what the client asks the hub of its own accord
+            self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
+            return
         if name == hub.missing:
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
             return
-        content = (hub.repositories[repository] / name).read_bytes()
+        content = (folder / name).read_bytes()
         if hub.wrong_bytes and len(content) >= LFS_FROM_BYTES:
             content = content[:-1] + bytes([content[-1] ^ 1])
         start = int((self.headers.get("Range") or "bytes=0-")[len("bytes=") :].split("-")[0])

@@ -100,18 +100,19 @@ def test_a_killed_installation_is_no_installation_and_goes_on_when_run_again(
 ) -> None:
     hub.chunk_delay_s = 0.01
     log = tmp_path / "install.log"
-    installing = subprocess.Popen(
-        [sys.executable, "manage.py", "models", "install", "small"],
-        cwd=django_settings.BASE_DIR,
-        env={
-            **os.environ,
-            "HF_ENDPOINT": hub.url,
-            "MODELS_DIR": str(django_settings.MODELS_DIR),
-            "MODEL_CATALOGUE": str(django_settings.MODEL_CATALOGUE),
-        },
-        stdout=log.open("wb"),
-        stderr=subprocess.STDOUT,
-    )
+    with log.open("wb") as output:
+        installing = subprocess.Popen(
+            [sys.executable, "manage.py", "models", "install", "small"],
+            cwd=django_settings.BASE_DIR,
+            env={
+                **os.environ,
+                "HF_ENDPOINT": hub.url,
+                "MODELS_DIR": str(django_settings.MODELS_DIR),
+                "MODEL_CATALOGUE": str(django_settings.MODEL_CATALOGUE),
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
     workplace = django_settings.MODELS_DIR / ".installing" / "small"
     file = workplace / f"from-{hub.commit}" / "model.safetensors"
     deadline = time.monotonic() + 60
