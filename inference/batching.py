@@ -23,6 +23,8 @@ SHARE_MIN_TOKENS = 256
 # So long after a query, batches of bulk are half as large: another query may come, and would wait
 # for the one that is computed. Large batches compute about 5 % more tokens.
 QUERY_MEMORY_S = 5.0
+# To load a model takes seconds: so long the loaded ones have the worker to themselves after it.
+STAY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +36,7 @@ class Held:
     reply_to: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Parts for one model, computed together."""
 
@@ -49,17 +51,27 @@ class Batch:
 class Batcher:
     """Thread-safe: one thread accepts, another takes.
 
-    `budget_of` says how many tokens of a model fit a batch; `streams` is how many batches are
-    computed at once, which share out what there is when it is little. Models take turns, a batch
-    each.
+    `budget_of` says how many tokens of a model fit a batch, `is_loaded` whether it is in memory;
+    `streams` is how many batches are computed at once, which share out what there is when it is
+    little. Models take turns, a batch each; whoever takes a batch of one that is not loaded loads
+    it before it takes the next.
     """
 
-    def __init__(self, budget_of: Callable[[str], int], *, streams: int = 1) -> None:
+    def __init__(
+        self,
+        budget_of: Callable[[str], int],
+        *,
+        is_loaded: Callable[[str], bool] = lambda _: True,
+        streams: int = 1,
+    ) -> None:
         self._budget_of = budget_of
+        self._is_loaded = is_loaded
         self.streams = streams
         self._queues: dict[str, FairQueue[Held]] = {}
         self._changed = threading.Condition()
-        self._computing_tokens = 0
+        self._computing: set[Batch] = set()
+        self._is_loading = False
+        self._stay_until = -STAY_S
         self._last_query_at = -QUERY_MEMORY_S
         self._is_closed = False
         # Set by a signal handler, which must take no lock.
@@ -87,8 +99,10 @@ class Batcher:
         """The next batch, as soon as there is one; None once closed. Parts past their deadline are
         left out: nobody waits for them any more."""
         with self._changed:
+            if self._is_loading:
+                self._is_loading, self._stay_until = False, time.monotonic() + STAY_S
             while not self._is_closed:
-                for model_id in list(self._queues):
+                for model_id in self._turns():
                     self._queues[model_id] = queue = self._queues.pop(model_id)  # now the last
                     now = time.time()
                     parts = queue.pop_batch(self._share(model_id, queue.tokens))
@@ -97,7 +111,8 @@ class Batcher:
                         self._changed.notify_all()
                     if live:
                         batch = Batch(model_id, live)
-                        self._computing_tokens += batch.tokens
+                        self._computing.add(batch)
+                        self._is_loading = not self._is_loaded(model_id)
                         if live[0].part.request_tokens <= QUERY_MAX_TOKENS:
                             self._last_query_at = time.monotonic()
                         return batch
@@ -108,31 +123,38 @@ class Batcher:
     def done(self, batch: Batch) -> None:
         """A batch that was taken is answered."""
         with self._changed:
-            self._computing_tokens -= batch.tokens
+            self._computing.remove(batch)
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> list[Held]:
-        """Wait until all that is held is answered, at most `timeout_s`, and close. What still
-        waits then is returned; what is being computed is not."""
+        """Wait until all that is held is answered, at most `timeout_s`, and close. What is not
+        then is returned, also what is being computed."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while self._is_busy() and (left_s := deadline - time.monotonic()) > 0:
                 self._changed.wait(left_s)
             self._is_closed = True
             self._changed.notify_all()
-            return [held for queue in self._queues.values() for held in iter(queue.pop, None)]
+            waiting = [held for queue in self._queues.values() for held in iter(queue.pop, None)]
+            return [held for batch in self._computing for held in batch.parts] + waiting
+
+    def _turns(self) -> list[str]:
+        """The models in their turns; first those in memory, while they have it to themselves."""
+        stays = time.monotonic() < self._stay_until
+        return sorted(self._queues, key=lambda id_: stays and not self._is_loaded(id_))
 
     def _share(self, model_id: str, waiting_tokens: int) -> int:
         """The budget of the next batch: no more than a stream's share of all that is there, or one
         would compute most of it while the others ran out."""
-        share = -(-(waiting_tokens + self._computing_tokens) // self.streams)
+        computing_tokens = sum(batch.tokens for batch in self._computing)
+        share = -(-(waiting_tokens + computing_tokens) // self.streams)
         budget = self._budget_of(model_id)
         if time.monotonic() - self._last_query_at < QUERY_MEMORY_S:
             budget //= 2
         return min(budget, max(share, SHARE_MIN_TOKENS))
 
     def _is_busy(self) -> bool:
-        return self._computing_tokens > 0 or any(map(len, self._queues.values()))
+        return bool(self._computing) or any(map(len, self._queues.values()))
 
 
 def _sequences(part: wire.Part) -> list[NDArray[np.int32]]:

@@ -36,6 +36,8 @@ PUBLISH_TIMEOUT_S = 5.0
 READ_BLOCK_S = 1.0
 READ_TIMEOUT_S = 5.0
 RETRY_AFTER_S = 5
+# So long the broker may give tasks to a worker whose machine has vanished (Celery's BRPOP).
+TAKE_BLOCK_S = 1.0
 # A worker that dies may have died of a part: no part is sent more often than this.
 MAX_ATTEMPTS = 2
 
@@ -180,8 +182,8 @@ class Dispatcher:
     def _send_again_what_was_held(self, lane: Lane, lapsed: set[str]) -> None:
         """Which parts they held is not known, but that they had died a while before they lapsed.
         Those that another holds are computed twice, and the second answer is dropped."""
-        died_before = time.monotonic() - (presence.LAPSE_S - presence.HEARTBEAT_S)
-        held = [piece.part.id for piece in lane.in_flight.values() if piece.sent_at <= died_before]
+        took_last_at = time.monotonic() - (presence.LAPSE_S - presence.HEARTBEAT_S - TAKE_BLOCK_S)
+        held = [piece.part.id for piece in lane.in_flight.values() if piece.sent_at <= took_last_at]
         if held:
             names = ", ".join(sorted(lapsed))
             logger.warning("lost %s of %s; sending %d parts again", names, lane.queue, len(held))
@@ -298,11 +300,10 @@ class Dispatcher:
             lane.count_delivered(piece)
 
     async def _watch(self) -> None:
-        before = time.monotonic()
         await asyncio.sleep(TICK_S)
         now = time.monotonic()
         for lane in list(self._lanes.values()):
-            lane.measure(now - before, now)
+            lane.measure(now)
             lane.drop_expired(time.time())
             if now - lane.used_at < IN_USE_S or lane.in_flight or lane.tokens_waiting:
                 await self._refresh(lane)

@@ -308,6 +308,8 @@ def describe(error: Exception) -> Failure:
                 f"The model failed on {which}. Nothing was billed.",
                 kind="server_error",
                 code="model_error",
+                # Those texts fail again; what failed as a whole may have met a worker's trouble.
+                headers={"x-should-retry": "false"} if texts else None,
             )
         case _:
             return _error(500, "Something went wrong on our side.", kind="server_error")

@@ -19,7 +19,8 @@ from inference.tokenization import TokenBatch
 
 # Batches in flight for each worker: what it computes (two at once, or one and one prepared), and
 # one that waits for it there.
-WINDOW_BATCHES = 3
+RUNNING_BATCHES = 2
+WINDOW_BATCHES = RUNNING_BATCHES + 1
 # A request in more than one part is spread over workers, and lets others in between.
 PARTS_PER_BATCH = 2
 PART_MAX_TOKENS = 8_192
@@ -68,8 +69,9 @@ class Lane:
     in_flight: dict[int, Piece] = field(default_factory=dict)
     _waiting: FairQueue[Piece] = field(default_factory=FairQueue)
     _in_flight_by_flow: Counter[str] = field(default_factory=Counter)
-    _delivered: int = 0
-    _was_full: bool = False
+    # Since when something waits for room at the workers, or since the rate was measured then.
+    _full_since: float | None = None
+    _delivered: int = 0  # tokens, since then
     _rate: float = 0.0
     _rated_at: float = -1e9
 
@@ -126,13 +128,18 @@ class Lane:
         own = self._waiting.tokens_of(flow_id) + tokens
         flows = self._waiting.flow_count + (own == tokens)
         total = self._waiting.tokens + tokens
+        is_new = own == tokens and flow_id not in self._in_flight_by_flow
+        # Whoever has nothing at the workers is next there, after the batches that run.
+        ahead = self.tokens_in_flight
+        if is_new:
+            ahead = min(ahead, self._budget(RUNNING_BATCHES))
         allowed_s = seconds_left * WAIT_SHARE
         rate = self.rate(now)
         # With n flows a flow gets an n-th of the rate, and never waits for more than there is.
-        wait_s = (min(total, own * flows) + self.tokens_in_flight) / rate if rate else 0.0
+        wait_s = (min(total, own * flows) + ahead) / rate if rate else 0.0
         if wait_s <= allowed_s and total <= WAITING_MAX_TOKENS:
             return
-        is_own = flows == 1 or (rate and own / rate > allowed_s)
+        is_own = not is_new and (flows == 1 or (rate and own / rate > allowed_s))
         refusal = TooMuchWaiting if is_own else Overloaded
         raise refusal(wait_s=wait_s, retry_after_s=wait_s - allowed_s)
 
@@ -161,6 +168,10 @@ class Lane:
                 room = self.batch_tokens
             tasks[-1].append(piece)
             room -= piece.part.tokens
+        if not len(self._waiting):
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since, self._delivered = now, 0
         return tasks
 
     def land(self, part_id: int) -> Piece | None:
@@ -185,25 +196,35 @@ class Lane:
     def rate(self, now: float) -> float:
         """Tokens a second that this process gets computed: as measured while there was a backlog,
         else as the workers report; 0 if nothing is known."""
-        if now - self._rated_at < RATE_LIFE_S:
+        if self._rate and now - self._rated_at < RATE_LIFE_S:
             return self._rate
         return sum(worker.report.tokens_per_s for worker in self.accepting)
 
-    def measure(self, elapsed_s: float, now: float) -> None:
-        """Learn the rate from what landed in the last `elapsed_s`, if the lane was full then."""
-        is_full = len(self._waiting) > 0
-        if self._was_full and is_full:
-            before = self.rate(now) or self._delivered / elapsed_s
-            self._rate = 0.5 * before + 0.5 * self._delivered / elapsed_s
-            self._rated_at = now
-        self._was_full = is_full
-        self._delivered = 0
+    def measure(self, now: float) -> None:
+        """Learn the rate while there is a backlog: from what landed, once it is as much as the
+        workers hold, since a batch may take seconds and lands at once. Until then no more can have
+        been computed than what landed and what is in flight."""
+        if self._full_since is None or self._full_since == now or not len(self._waiting):
+            return
+        elapsed_s = now - self._full_since
+        before = self.rate(now)
+        if self._delivered >= self._budget(WINDOW_BATCHES):
+            measured = self._delivered / elapsed_s
+            self._rate = 0.5 * (before or measured) + 0.5 * measured
+            self._full_since, self._delivered = now, 0
+        else:
+            self._rate = min(before, (self._delivered + self.tokens_in_flight) / elapsed_s)
+        self._rated_at = now
+
+    def _budget(self, batches: int) -> int:
+        """The tokens of so many batches of each worker."""
+        return batches * sum(worker.report.token_budget for worker in self.accepting)
 
     def _next(self) -> Piece | None:
         flow_id = self._waiting.next_flow_id()
         if flow_id is None:
             return None
-        window = WINDOW_BATCHES * sum(w.report.token_budget for w in self.accepting)
+        window = self._budget(WINDOW_BATCHES)
         if flow_id not in self._in_flight_by_flow:
             window += self.batch_tokens  # whoever has nothing there does not wait for who does
         if self.in_flight and self.tokens_in_flight >= window:

@@ -50,6 +50,8 @@ REPLY_LIFE_S = 60  # a reply to a web process that has died is forgotten after t
 DRAIN_S = 18.0
 JOIN_S = 2.0
 UNKNOWN_BUDGET_TOKENS = 1_024
+# So long a model that could not be loaded is not tried again.
+LOAD_RETRY_S = 60.0
 
 
 class Service:
@@ -60,12 +62,12 @@ class Service:
         """`queues`: of Celery, each of one model; `memory_bytes`: what loaded models may take."""
         self._redis = redis
         self._queues = {queue: model_of_queue(queue) for queue in queues}
-        self._memory_bytes = memory_bytes
         self._models = ModelStore(
             memory_budget_bytes=memory_bytes, load=_load, estimate_bytes=_estimate_bytes
         )
         self._reports: dict[str, presence.Report] = {}
-        self.batcher = Batcher(self._budget_of)
+        self._load_again_at: dict[str, float] = {}  # of those that failed, monotonic
+        self.batcher = Batcher(self._budget_of, is_loaded=lambda id_: id_ in self._models.resident)
         self._pipeline = Pipeline(take=self._take, give=self._give)
         self._last_given_at = 0.0
         self._computing = threading.Thread(target=self._compute, name="compute", daemon=True)
@@ -78,8 +80,7 @@ class Service:
         """Load what fits, before the first task is taken, so that no request waits for weights.
         Raises ModelTooLarge for a model that could never be loaded."""
         for model_id in dict.fromkeys(self._queues.values()):
-            needed = _estimate_bytes(model_id)
-            if self._models.resident and self._models.memory_bytes + needed > self._memory_bytes:
+            if self._models.resident and not self._models.has_room_for(model_id):
                 logger.info("%s is loaded when it is first asked for", model_id)
                 continue
             started = time.perf_counter()
@@ -90,8 +91,8 @@ class Service:
             )
 
     def start(self) -> None:
-        self._announce()
         self._computing.start()
+        self._announce()
         self._announcing.start()
         logger.info("ready: %s", ", ".join(self._queues))
 
@@ -111,11 +112,28 @@ class Service:
 
     def _get(self, model_id: str) -> Encoder:
         """The model, loaded if it is not; what it can do is known from the first time on."""
+        if model_id not in self._models.resident:
+            # Before others go for it.
+            model = get_model(model_id)
+            checkpoints.verify(_folder(model), model.weights)
+            if not self._models.has_room_for(model_id):
+                self._pipeline.wait_until_empty()  # what is computed holds its model in memory
         encoder = self._models.get(model_id)
         if model_id not in self._reports:
             self.batcher.streams = encoder.streams
             self._reports[model_id] = _measure(encoder)
         return encoder
+
+    def _try_to_get(self, model_id: str) -> Encoder | None:
+        """The model; None if it cannot be loaded, or could not be of late."""
+        if time.monotonic() < self._load_again_at.get(model_id, 0.0):
+            return None
+        try:
+            return self._get(model_id)
+        except Exception:
+            logger.exception("cannot load %s; trying again in %.0f s", model_id, LOAD_RETRY_S)
+            self._load_again_at[model_id] = time.monotonic() + LOAD_RETRY_S
+            return None
 
     def _budget_of(self, model_id: str) -> int:
         report = self._reports.get(model_id)
@@ -131,10 +149,8 @@ class Service:
 
     def _take(self) -> "Work[tuple[Batch, float]] | None":
         while (batch := self.batcher.take()) is not None:
-            try:
-                encoder = self._get(batch.model_id)
-            except Exception:
-                logger.exception("cannot load %s", batch.model_id)
+            encoder = self._try_to_get(batch.model_id)
+            if encoder is None:
                 self._answer(batch, [wire.Reply(held.part.id, "failed") for held in batch.parts])
                 continue
             sequences = [text for held in batch.parts for text in held.sequences]
@@ -175,12 +191,20 @@ class Service:
         report = self._reports.get(batch.model_id)
         # A small batch costs more a token, and says nothing of what a backlog would.
         if report is not None and tokens >= report.token_budget / 2:
-            rate = 0.8 * report.tokens_per_s + 0.2 * tokens / elapsed_s
+            # The mean of the time, not of the rate: of two streams' batches that end together, the
+            # second seems to have taken no time.
+            s_per_token = 0.8 / report.tokens_per_s + 0.2 * elapsed_s / tokens
             self._reports[batch.model_id] = presence.Report(
-                token_budget=report.token_budget, tokens_per_s=rate
+                token_budget=report.token_budget, tokens_per_s=1 / s_per_token
             )
 
     def _announce(self) -> None:
+        try:
+            self._announce_each()
+        except RedisError:
+            logger.exception("cannot announce this worker; trying again")
+
+    def _announce_each(self) -> None:
         for queue, model_id in self._queues.items():
             known = self._reports.get(model_id)
             report = presence.Report(
@@ -194,16 +218,12 @@ class Service:
     def _announce_until_stopped(self) -> None:
         """In a thread of its own: neither computing nor a full queue may make it look dead."""
         while not self._has_left.wait(presence.HEARTBEAT_S):
-            try:
-                self._announce()
-            except RedisError:
-                logger.exception("cannot announce this worker; trying again")
+            self._announce()
 
 
 def _load(model_id: str) -> Encoder:
-    """The model, its weights checked against the catalogue, ready to compute."""
+    """The model, ready to compute."""
     model = get_model(model_id)
-    checkpoints.verify(_folder(model), model.weights)
     encoder = Encoder(_folder(model), pooling=model.pooling)
     encoder.warm_up()
     return encoder

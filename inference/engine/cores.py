@@ -17,6 +17,13 @@ STREAMS = min(CORES, 4)
 @lru_cache(maxsize=1)
 def streams() -> ThreadPoolExecutor:
     """The threads that compute. What holds the number of their cores holds for each alone."""
+    shares = iter(share_cores(CORES, STREAMS))
     return ThreadPoolExecutor(
-        STREAMS, "compute", initializer=torch.set_num_threads, initargs=(CORES // STREAMS,)
+        STREAMS, "compute", initializer=lambda: torch.set_num_threads(next(shares))
     )
+
+
+def share_cores(cores: int, streams: int) -> list[int]:
+    """How many cores each of the streams has: all of them together."""
+    each, more = divmod(cores, streams)
+    return [each + (stream < more) for stream in range(streams)]

@@ -59,7 +59,7 @@ class Encoded:
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Staged:
     """A batch where it will be computed. `numbers`, its ids, positions and offsets, may be read
-    once `ready` has happened."""
+    once `ready` has happened; without it they are still on the host."""
 
     batch: Batch
     numbers: Tensor
@@ -90,7 +90,8 @@ class Encoder:
     ) -> None:
         """Load `folder` onto `device`: by default the GPU that torch finds, else the processor.
 
-        `dtype` is by default bfloat16 where the device computes it natively, else float32;
+        `dtype` is by default bfloat16 where the device computes it natively (on a processor: and
+        faster, which is measured), else float32;
         `token_budget`, the most tokens of a batch, is by default what `warm_up` finds.
         """
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -167,9 +168,13 @@ class Encoder:
         numbers = torch.from_numpy(np.concatenate([batch.ids, positions, batch.offsets]))
         if not self._on_gpu:
             return Staged(batch=batch, numbers=numbers, ready=None)
-        with torch.cuda.stream(self._upload):
-            numbers = numbers.pin_memory().to(self.device, non_blocking=True)
-            return Staged(batch=batch, numbers=numbers, ready=self._upload.record_event())
+        try:
+            with torch.cuda.stream(self._upload):
+                there = numbers.pin_memory().to(self.device, non_blocking=True)
+                return Staged(batch=batch, numbers=there, ready=self._upload.record_event())
+        except RuntimeError as error:  # out of memory; to launch it is to try again
+            logger.warning("a batch of %d texts waits", len(batch.lengths), exc_info=error)
+            return Staged(batch=batch, numbers=numbers, ready=None)
 
     def launch(self, staged: Staged) -> Launched:
         """Compute a batch; on a GPU without waiting for it. Raises DeviceLost."""
@@ -213,7 +218,8 @@ class Encoder:
         batch = staged.batch
         tokens = len(batch.ids)
         sizes = [tokens, tokens, len(batch.offsets)]
-        ids, positions, offsets = torch.split_with_sizes(staged.numbers, sizes)  # T, T, B + 1
+        numbers = staged.numbers.to(self.device)
+        ids, positions, offsets = torch.split_with_sizes(numbers, sizes)  # T, T, B + 1
         if self._on_gpu:
             layout = Layout(lengths=batch.lengths, offsets=offsets)
             hidden = self._compute(ids.long(), positions.long(), layout)  # (T, H)

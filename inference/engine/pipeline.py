@@ -66,7 +66,8 @@ class Pipeline(Generic[T]):
         self._staged: queue.Queue[tuple[Work[T], list[Staged]] | None] = queue.Queue()
         self._room_ahead = threading.Semaphore(1)
         self._idle = STREAMS
-        self._idle_changed = threading.Condition()
+        self._held = 0  # work that was taken and has not been given
+        self._changed = threading.Condition()
         self._error: Exception | None = None
 
     def run(self) -> None:
@@ -87,6 +88,19 @@ class Pipeline(Generic[T]):
         if self._error is not None:
             raise self._error
 
+    def wait_until_empty(self) -> None:
+        """Until all that was taken before is given, and nothing here refers to its model: for
+        `take`, before it loads another in its place."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held)
+
+    def _take_one(self) -> Work[T] | None:
+        work = self._take()
+        if work is not None:
+            with self._changed:
+                self._held += 1
+        return work
+
     def _run_on_processor(self) -> None:
         try:
             while self._error is None and self._start_one():
@@ -98,7 +112,7 @@ class Pipeline(Generic[T]):
         """Take work and start it; False at the end. A function of its own, as others here are, so
         that nothing refers to the last work's model while `take` may be loading another."""
         self._wait_for_idle(1)
-        work = self._take()
+        work = self._take_one()
         if work is None:
             return False
         batches = work.encoder.prepare(work.sequences, idle_streams=self._idle)
@@ -108,18 +122,18 @@ class Pipeline(Generic[T]):
         for batch in batches:
             self._wait_for_idle(1)
             future = work.encoder.start(batch)
-            with self._idle_changed:
+            with self._changed:
                 self._idle -= 1
             future.add_done_callback(partial(self._finish, computed))
         return True
 
     def _wait_for_idle(self, streams: int) -> None:
-        with self._idle_changed:
-            self._idle_changed.wait_for(lambda: self._idle >= streams)
+        with self._changed:
+            self._changed.wait_for(lambda: self._idle >= streams)
 
     def _finish(self, computed: _Computed[T], future: Future[Launched]) -> None:
         """A stream has computed a batch; it is idle once its result is on its way."""
-        with self._idle_changed:
+        with self._changed:
             try:
                 computed.launched.append(future.result())
             except Exception as error:  # noqa: BLE001 — run() raises it
@@ -128,9 +142,9 @@ class Pipeline(Generic[T]):
             complete = computed.missing == 0
         if complete:
             self._computed.put(computed)
-        with self._idle_changed:
+        with self._changed:
             self._idle += 1
-            self._idle_changed.notify()
+            self._changed.notify()
 
     def _run_on_gpu(self) -> None:
         threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
@@ -158,7 +172,7 @@ class Pipeline(Generic[T]):
 
     def _stage_one(self) -> bool:
         self._room_ahead.acquire()
-        work = self._take()
+        work = self._take_one()
         if work is None:
             return False
         batches = work.encoder.prepare(work.sequences)
@@ -167,7 +181,9 @@ class Pipeline(Generic[T]):
 
     def _give_back(self) -> None:
         while self._give_one():
-            continue
+            with self._changed:
+                self._held -= 1
+                self._changed.notify()
 
     def _give_one(self) -> bool:
         computed = self._computed.get()

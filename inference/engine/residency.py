@@ -39,6 +39,10 @@ class ModelStore:
         """What the loaded models take."""
         return sum(encoder.memory_bytes for encoder in self._encoders.values())
 
+    def has_room_for(self, model_id: str) -> bool:
+        """Whether no other model goes when this one is loaded."""
+        return self.memory_bytes + self._estimate_bytes(model_id) <= self._budget_bytes
+
     def get(self, model_id: str) -> Encoder:
         """The model, loaded if it is not, for which others may go. Raises ModelTooLarge."""
         if model_id not in self._encoders:

@@ -121,7 +121,12 @@ COMPUTATION = (
     Refusal(
         status=429, code="overloaded", when="too much of the key's own waits", headers=RETRY_SOON
     ),
-    Refusal(status=500, code="model_error", when="the model fails on the texts"),
+    Refusal(
+        status=500,
+        code="model_error",
+        when="the model fails on the texts",
+        optional=("x-should-retry",),
+    ),
     Refusal(
         status=502,
         code="upstream_error",
@@ -158,7 +163,9 @@ IDEMPOTENCY = (
 DRY_RUN = (*KEY, *BODY, *MODEL, *INSTALLED, *PRICED, *STATE, *ANY)
 # The caller's standing, which nobody can tell before the caller is known, or without Redis.
 EMBEDDINGS = tuple(
-    refusal if refusal.status in (401, 405, 421) else replace(refusal, optional=RATE_LIMITS)
+    refusal
+    if refusal.status in (401, 405, 421)
+    else replace(refusal, optional=(*refusal.optional, *RATE_LIMITS))
     for refusal in (*DRY_RUN, *COMPUTATION, *IDEMPOTENCY)
 )
 REFUSALS = (*EMBEDDINGS, *CALIBRATED, *ADDON, *PATH)

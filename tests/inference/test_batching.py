@@ -102,6 +102,30 @@ def test_models_take_turns(batcher: Batcher) -> None:
     assert models in (["m", "n"] * 3, ["n", "m"] * 3)
 
 
+def test_a_model_that_was_loaded_for_its_turn_keeps_the_worker_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else two models that do not fit together would each be loaded again for every batch."""
+    loaded = "m"
+    batcher = Batcher(lambda _: BUDGET, is_loaded=lambda id_: id_ == loaded)
+    for model_id in ("m", "n"):
+        batcher.accept(task(*[part(number, 90) for number in range(4)], model_id=model_id))
+    taken = []
+    for _ in range(5):
+        batch = batcher.take()
+        assert batch is not None
+        taken.append(loaded := batch.model_id)
+    assert taken == ["m", "n", "n", "n", "n"]
+    # What is not loaded need not wait for more of what is.
+    assert getattr(batcher.take(), "model_id", None) == "m"
+    loaded = "m"
+    batcher.accept(task(part(9, 90), part(10, 90), model_id="n"))
+    assert getattr(batcher.take(), "model_id", None) == "m"
+    monkeypatch.setattr(batching, "STAY_S", 0.0)
+    batcher._stay_until = 0.0
+    assert getattr(batcher.take(), "model_id", None) == "n"
+
+
 def test_parts_past_their_deadline_are_left_out(batcher: Batcher) -> None:
     batcher.accept(task(part(1, 10, deadline_at=time.time() - 1), part(2, 10)))
     assert ids(batcher.take()) == [2]
@@ -163,6 +187,14 @@ def test_a_drain_waits_for_what_is_computed_and_returns_what_waits(batcher: Batc
     assert [held.part.id for held in batcher.drain(0.5)] == [2]
     assert 0.4 < time.monotonic() - started < 5
     assert batcher.take() is None
+
+
+def test_a_drain_returns_what_takes_too_long_to_compute(batcher: Batcher) -> None:
+    batcher.accept(task(part(1, 90), part(2, 90)))
+    batch = batcher.take()
+    assert batch is not None
+    assert [held.part.id for held in batcher.drain(0.1)] == [1, 2]
+    batcher.done(batch)  # late, and no harm
 
 
 def test_a_drain_returns_queries_and_bulk_alike(batcher: Batcher) -> None:

@@ -352,6 +352,7 @@ async def test_workers_that_die_one_after_the_other_fail_nothing_that_a_third_co
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(presence, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(dispatch, "TAKE_BLOCK_S", 0.2)
     announce("lives")
     monkeypatch.setattr(presence, "LAPSE_S", 2.0)
     announce("dies first")
@@ -362,6 +363,26 @@ async def test_workers_that_die_one_after_the_other_fail_nothing_that_a_third_co
     (again,) = await take_parts(redis, 1)  # after the first lapse
     await asyncio.sleep(1.5)  # and no more after the second
     assert await redis.llen(QUEUE) == 0
+    await reply(redis, dispatcher, computed(again, 1))
+    assert (await task == 1).all()
+
+
+async def test_what_the_broker_gives_to_a_machine_that_has_vanished_is_sent_again(
+    redis: Redis,
+    dispatcher: Dispatcher,
+    batch: TokenBatch,
+    announce: Announce,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its place in the queue outlasts it by a moment."""
+    monkeypatch.setattr(presence, "HEARTBEAT_S", 0.2)
+    announce("lives")
+    monkeypatch.setattr(presence, "LAPSE_S", 2.0)
+    announce("vanishes")
+    await asyncio.sleep(0.2 + 0.7)
+    task = encode(dispatcher, batch, within_s=10.0)
+    await take_parts(redis, 1)
+    (again,) = await take_parts(redis, 1)
     await reply(redis, dispatcher, computed(again, 1))
     assert (await task == 1).all()
 

@@ -125,6 +125,7 @@ async def test_a_model_that_fails_is_a_500_that_is_not_billed(
     assert response.status_code == 500
     assert error_of(response)["code"] == "model_error"
     assert "texts, counted from 0: 0." in error_of(response)["message"]
+    assert response.headers["x-should-retry"] == "false"
     await assert_nothing_happened(redis)
 
 

@@ -163,19 +163,96 @@ def test_a_caller_whose_own_backlog_is_too_long_is_told_so_and_others_are_not() 
     admit(full, 1_000, flow="modest")
 
 
-def test_a_measured_rate_replaces_the_reported_one_while_it_is_fresh() -> None:
-    measured = lane(worker(rate=1_000_000.0))
-    pieces = push(measured, *[100] * 200)
-    measured.next_tasks(now=0.0)
-    measured.measure(0.5, 0.5)
-    for piece in pieces[:2]:
-        measured.land(piece.part.id)
-        measured.count_delivered(piece)
-    tokens = sum(piece.part.tokens for piece in pieces[:2])
-    for tick in range(20):
-        measured.measure(0.5, 1.0 + tick / 100) if tick == 0 else None
-    assert measured.rate(1.1) == pytest.approx(500_000 + tokens, rel=0.01)
-    assert measured.rate(100.0) == 1_000_000.0
+def test_a_caller_with_nothing_there_is_never_told_that_its_own_is_too_much() -> None:
+    full = lane(worker(rate=10.0))
+    push(full, *[100] * 20, flow="bulk")
+    full.next_tasks(now=0.0)
+    with pytest.raises(Overloaded) as caught:
+        admit(full, 10, flow="newcomer")
+    assert not isinstance(caught.value, TooMuchWaiting)
+    with pytest.raises(TooMuchWaiting):
+        admit(full, 10, flow="bulk")
+
+
+def test_a_newcomer_waits_for_the_batches_that_run_and_not_for_those_behind_them() -> None:
+    full = lane(worker(rate=100.0))
+    push(full, *[100] * 100, flow="bulk")
+    full.next_tasks(now=0.0)
+    assert full.tokens_in_flight >= 3 * BUDGET
+    with pytest.raises(Overloaded) as caught:
+        admit(full, 100, flow="newcomer")
+    assert caught.value.wait_s == pytest.approx((2 * 100 + 2 * BUDGET) / 100)
+
+
+def compute(lane: Lane, *, true_rate: float, seconds: float) -> list[float]:
+    """The rates that a lane with a backlog sees, every half a second, while batches land one after
+    another."""
+    push(lane, *[100] * int(true_rate * seconds / 100 + 100), now=0.0)
+    lane.next_tasks(now=0.0)
+    rates = []
+    batch_s = lands_at = BUDGET / true_rate
+    for tick in range(1, int(seconds / 0.5) + 1):
+        now = tick / 2
+        while lands_at <= now:
+            for piece in list(lane.in_flight.values())[:2]:
+                assert piece.part.tokens == BUDGET / 2
+                lane.land(piece.part.id)
+                lane.count_delivered(piece)
+            lane.next_tasks(now=lands_at)
+            lands_at += batch_s
+        lane.measure(now)
+        rates.append(lane.rate(now))
+    return rates
+
+
+@pytest.mark.parametrize("true_rate", [50.0, 300.0, 3_000.0, 20_000.0])
+def test_the_rate_is_learnt_whether_a_batch_takes_milliseconds_or_seconds(true_rate: float) -> None:
+    for reported in (true_rate / 3, true_rate, true_rate * 3):
+        busy = lane(worker(rate=reported))
+        rates = compute(busy, true_rate=true_rate, seconds=30 * BUDGET / true_rate + 10)
+        assert all(0.75 * true_rate < rate < 1.35 * true_rate for rate in rates[-len(rates) // 3 :])
+
+
+def test_a_rate_of_a_backlog_is_forgotten_once_there_is_none() -> None:
+    busy = lane(worker(rate=1_000_000.0))
+    compute(busy, true_rate=1_000.0, seconds=30.0)
+    assert busy.rate(30.0) < 2_000
+    assert busy.rate(100.0) == 1_000_000.0
+
+
+def test_workers_that_compute_nothing_are_noticed() -> None:
+    stuck = lane(worker(rate=1_000.0))
+    push(stuck, *[100] * 100)
+    stuck.next_tasks(now=0.0)
+    for tick in range(1, 121):
+        stuck.measure(tick / 2)
+    assert stuck.rate(60.0) == pytest.approx(stuck.tokens_in_flight / 60)
+
+
+def test_a_moments_queue_says_nothing_of_the_rate() -> None:
+    """What waits at two ticks need not have waited between them."""
+    idle = lane(worker(rate=1_000.0))
+    for tick in range(1, 10):
+        push(idle, 10, now=tick / 2)
+        idle.measure(tick / 2)
+        (pieces,) = idle.next_tasks(now=tick / 2)
+        for piece in pieces:
+            idle.land(piece.part.id)
+    assert idle.rate(5.0) == 1_000.0
+
+
+def test_requests_gather_only_while_the_workers_have_enough_to_do() -> None:
+    shared = lane()
+    may_gather = []
+    for lengths, flow in (([10], "a"), ([10], "a"), ([300], "b"), ([10], "a")):
+        push(shared, *lengths, flow=flow)
+        may_gather.append(shared.may_gather)
+        shared.next_tasks(now=0.0)
+    push(shared, *[100] * 6)
+    may_gather.append(shared.may_gather)
+    # At rest it leaves at once, as it does while ten or twenty tokens are computed; with 320 in
+    # flight it waits for others, and what is a batch's half does not.
+    assert may_gather == [False, False, False, True, False]
 
 
 def test_workers_that_lapsed_or_are_stopping_do_not_count() -> None:

@@ -145,6 +145,24 @@ def test_a_device_that_answers_no_more_is_an_error_of_its_own(
         tiny.launch(staged)
 
 
+def test_a_batch_that_cannot_be_brought_ahead_is_brought_when_it_is_computed(
+    tiny: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU without memory left for the ids: they must not cost the worker."""
+
+    def stream(_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    (batch,) = tiny.prepare(random_sequences([20] * 4))
+    expected = tiny.launch(tiny.stage(batch)).rows
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(tiny, "_upload", None, raising=False)
+    monkeypatch.setattr(tiny, "_on_gpu", True)
+    staged = tiny.stage(batch)
+    monkeypatch.setattr(tiny, "_on_gpu", False)
+    assert torch.equal(tiny.launch(staged).rows, expected)
+
+
 def test_a_batch_holds_no_more_than_the_token_budget(tiny: Encoder) -> None:
     tiny.token_budget = 200
     batches = tiny.prepare(random_sequences([100, 90, 20, 60, 128, 5] * 4))

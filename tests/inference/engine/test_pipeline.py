@@ -185,20 +185,21 @@ def test_a_model_can_go_while_the_next_is_loaded(folder: Path, prepare_ahead: bo
     gone = threading.Event()
     encoders = [Encoder(folder, device="cpu", dtype=torch.float32)]
     weakref.finalize(encoders[0], gone.set)
-    given = threading.Event()
 
     def take() -> Work[int] | None:
         if encoders:
             return work_of(encoders.pop(), random_sequences([5, 6]), 1)
-        assert given.wait(5)
+        pipeline.wait_until_empty()
+        assert given
         deadline = time.monotonic() + 5
         while not gone.is_set() and time.monotonic() < deadline:
             gc.collect()
             time.sleep(0.01)
         return None
 
-    def give(tag: int, encoded: Encoded) -> None:
-        given.set()
-
-    Pipeline[int](take=take, give=give, prepare_ahead=prepare_ahead).run()
+    given: list[int] = []
+    pipeline = Pipeline[int](
+        take=take, give=lambda tag, _: given.append(tag), prepare_ahead=prepare_ahead
+    )
+    pipeline.run()
     assert gone.is_set()
