@@ -382,7 +382,8 @@ async def test_what_the_broker_gives_to_a_machine_that_has_vanished_is_sent_agai
     await asyncio.sleep(0.2 + 0.7)
     task = encode(dispatcher, batch, within_s=10.0)
     await take_parts(redis, 1)
-    (again,) = await take_parts(redis, 1)
+    async with asyncio.timeout(2.5):  # and before the other lapses as well
+        (again,) = await take_parts(redis, 1)
     await reply(redis, dispatcher, computed(again, 1))
     assert (await task == 1).all()
 
