@@ -139,7 +139,8 @@ class Lane:
         wait_s = (min(total, own * flows) + ahead) / rate if rate else 0.0
         if wait_s <= allowed_s and total <= WAITING_MAX_TOKENS:
             return
-        is_own = not is_new and (flows == 1 or (rate and own / rate > allowed_s))
+        own_s = (own + self._in_flight_by_flow[flow_id]) / rate if rate else 0.0
+        is_own = not is_new and (flows == 1 or own_s > allowed_s)
         refusal = TooMuchWaiting if is_own else Overloaded
         raise refusal(wait_s=wait_s, retry_after_s=wait_s - allowed_s)
 

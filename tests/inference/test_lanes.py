@@ -174,6 +174,16 @@ def test_a_caller_with_nothing_there_is_never_told_that_its_own_is_too_much() ->
         admit(full, 10, flow="bulk")
 
 
+def test_what_a_caller_has_at_the_workers_is_its_own_too() -> None:
+    full = lane(worker(rate=1_000.0))
+    push(full, *[100] * 200, flow="bulk")
+    full.next_tasks(now=0.0)
+    push(full, 10, flow="other")
+    assert full.tokens_waiting < 20_000 - 2 * BUDGET
+    with pytest.raises(TooMuchWaiting):
+        admit(full, 100, flow="bulk")
+
+
 def test_a_newcomer_waits_for_the_batches_that_run_and_not_for_those_behind_them() -> None:
     full = lane(worker(rate=100.0))
     push(full, *[100] * 100, flow="bulk")
