@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from bench.annex import Annex, running_annex
-from bench.encoding import Engine, load_engine, measure_encoding, name
+from bench.encoding import Engine, find_dtypes, load_engine, measure_encoding, name
 from bench.fairness import measure_fairness
 from bench.http_path import measure_http_path
 from bench.ledger import measure_ledger
@@ -63,7 +63,7 @@ FULL = Size(
     sweep_texts=200,
     rounds=3,
     seconds=2.5,
-    infinity_s=6.0,
+    infinity_s=8.0,
     rest_s=3.0,
     fairness_s=8.0,
     starts=1,
@@ -126,8 +126,8 @@ def _measure_annex(
 ) -> Iterator[tuple[str, Any]]:
     if "http" in parts:
         left_out = "not in a quick run" if not size.infinity_s else find_why_no_infinity()
-        dtypes = () if left_out else dict.fromkeys(["float32", name(engine.encoder.dtype)])
-        with _infinities(engine.workload, dtypes) as infinities:
+        dtypes = [] if left_out else find_dtypes(engine)
+        with _infinities(engine.workload, map(name, dtypes)) as infinities:
             http = measure_http_path(
                 annex,
                 engine,
