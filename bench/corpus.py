@@ -7,6 +7,7 @@ import ast
 import random
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -16,13 +17,18 @@ MAX_CHARACTERS = 2_000
 
 def real_paragraphs(count: int, seed: int = 0) -> list[str]:
     """`count` different paragraphs, the same for the same Python version and `seed`."""
-    found = dict.fromkeys(
+    return random.Random(seed).sample(_all_paragraphs(), count)
+
+
+@cache  # two seconds of processor time
+def _all_paragraphs() -> list[str]:
+    found = {
         paragraph
         for text in _documents()
         for paragraph in (" ".join(part.split()) for part in text.split("\n\n"))
         if MIN_CHARACTERS <= len(paragraph) <= MAX_CHARACTERS
-    )
-    return random.Random(seed).sample(sorted(found), count)
+    }
+    return sorted(found)
 
 
 def _documents() -> Iterator[str]:

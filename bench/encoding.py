@@ -62,9 +62,9 @@ class Engine:
     def encoder(self) -> Encoder:
         return self.text_encoder.encoder
 
-    def encode(self) -> NDArray[np.float32]:
-        """(B, D) float32."""
-        encoded = self.encoder.encode(self.workload.sequences)
+    def encode(self, texts: int | None = None) -> NDArray[np.float32]:
+        """(B, D) float32, of the first `texts` of the workload, or of all."""
+        encoded = self.encoder.encode(self.workload.sequences[:texts])
         if encoded.failed:
             raise RuntimeError(f"the engine failed on texts {encoded.failed}")
         return encoded.vectors
@@ -72,8 +72,8 @@ class Engine:
     def encode_from_text(self) -> NDArray[np.float32]:
         return self.text_encoder.encode(self.workload.texts).vectors
 
-    def tokens_per_s(self) -> float:
-        return self.workload.tokens / elapsed_s(self.encode)
+    def tokens_per_s(self, texts: int | None = None) -> float:
+        return sum(self.workload.lengths[:texts]) / elapsed_s(lambda: self.encode(texts))
 
     def latency_s(self, sequence: NDArray[np.int32], calls: int) -> float:
         """The median time of one text alone."""
@@ -96,7 +96,7 @@ def measure_encoding(
     workload: Workload, engine: Engine, *, rounds: int, sweep_texts: int, say: Say
 ) -> Encoding:
     float32, texts = torch.float32, workload.texts
-    dtypes = list(dict.fromkeys([engine.encoder.dtype, float32, *_native_bfloat16()]))
+    dtypes = find_dtypes(engine)
     engines = {dtypes[0]: engine} | {dtype: load_engine(workload, dtype) for dtype in dtypes[1:]}
     peers = {dtype: _load_sentence_transformer(workload, dtype) for dtype in dtypes}
     budget = engine.encoder.token_budget
@@ -139,11 +139,13 @@ def measure_encoding(
     )
 
 
-def _native_bfloat16() -> list[torch.dtype]:
-    """bfloat16 where the processor has it, also where the engine finds float32 faster."""
+def find_dtypes(engine: Engine) -> list[torch.dtype]:
+    """What the engine and its peers are tried in: the engine's own type, float32, and bfloat16
+    where the processor has it, also where the engine finds float32 faster."""
     capabilities = torch.cpu.get_capabilities()
-    has = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return [torch.bfloat16] if has else []
+    has_bfloat16 = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    native = [torch.bfloat16] if has_bfloat16 else []
+    return list(dict.fromkeys([engine.encoder.dtype, torch.float32, *native]))
 
 
 def _sweep(

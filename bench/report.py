@@ -27,7 +27,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     encoding: Encoding | None = None
     http: HttpPath | None = None
     rest: Rest | None = None
-    fairness: Fairness | None = None
+    fairness: list[Fairness] | None = None
     scaling: list[Scaled] | None = None
     switches: list[Switched] | None = None
     ledger: Ledgered | None = None
@@ -67,7 +67,7 @@ def bars(results: Results) -> list[Bar]:
             what="p50 at rest of one short text, above the engine's own time",
             bound=4.0,
             direction="at most",
-            measured=results.rest.above_engine_ms if results.rest else None,
+            measured=median(results.rest.above_engine_ms) if results.rest else None,
             unit=" ms",
         ),
         _fairness_bar(results.fairness),
@@ -119,13 +119,12 @@ def _http_bars(http: HttpPath | None) -> Iterator[Bar]:
         )
 
 
-def _fairness_bar(fairness: Fairness | None) -> Bar:
+def _fairness_bar(fairness: Sequence[Fairness] | None) -> Bar:
     return Bar(
-        what=f"p95 of single queries beside another's bulk: {TIMES_REST} × at rest + one batch",
-        bound=fairness.allowed_p95_ms if fairness else 0.0,
+        what=f"p95 of single queries beside another's bulk, of {TIMES_REST} × at rest + one batch",
+        bound=1,
         direction="at most",
-        measured=fairness.loaded_p95_ms if fairness else None,
-        unit=" ms",
+        measured=median(one.share_of_allowed for one in fairness) if fairness else None,
     )
 
 
@@ -196,7 +195,9 @@ def _machine(machine: Machine) -> str:
     instructions = ", ".join(machine.instructions) or "no wide vectors"
     return f"""# Benchmark
 
-What is compared was measured in turn, in this one run; compare nothing here with another run.
+What is compared was measured in this one run; compare nothing here with another run. It took turns,
+round by round; one after the other came only sentence-transformers' settings, the stages of latency
+at rest, and the numbers of processes, of events at once and of add-ons.
 How each figure is measured: [docs/benchmarks.md](../../docs/benchmarks.md).
 
 - `{machine.command}` at commit {machine.commit}, {machine.run_at:%Y-%m-%d %H:%M} UTC
@@ -307,27 +308,40 @@ def _memory(memory_mb: dict[str, list[float]]) -> str:
 
 
 def _rest(rest: Rest) -> Iterator[str]:
+    added = rest.above_engine_ms
     yield (
-        f"One connection, one text (“{TEXT}”): p50 {rest.p50_ms:.1f} ms, p95 "
-        f"{rest.p95_ms:.1f} ms. The engine alone takes {rest.engine_ms:.1f} ms for it, so Annex "
-        f"adds {rest.above_engine_ms:.1f} ms. Medians, of processes with clocks in them:"
+        f"One connection, one text (“{TEXT}”): p50 {median(rest.p50_ms):.1f} ms, p95 "
+        f"{median(rest.p95_ms):.1f} ms. The engine alone takes {median(rest.engine_ms):.1f} ms for "
+        f"it; Annex adds {median(added):.1f} ms ({min(added):.1f} to {max(added):.1f}). Medians of "
+        f"{len(added)} rounds. The stages, medians of processes with clocks in them:"
     )
     rows = [[title, f"{rest.stages[stage]:.2f}"] for stage, title in NAMES.items()]
     yield _table(["", "ms"], [*rows, ["sum", f"{sum(rest.stages.values()):.2f}"]])
 
 
-def _fairness(fairness: Fairness) -> Iterator[str]:
+def _fairness(fairness: Sequence[Fairness]) -> Iterator[str]:
     yield (
-        f"One attachment asks for {BULK} without a pause ({fairness.bulk_texts_per_s:,.0f} "
-        f"texts/s), another for one text at a time, {fairness.loaded_queries} times meanwhile. "
-        f"A batch takes the engine {fairness.batch_ms:.0f} ms."
+        f"One attachment asks for {BULK} without a pause, another for one text at a time, at rest "
+        f"and beside that bulk. Its p95 there may be {TIMES_REST} × that at rest and the engine's "
+        "time for a batch. Round by round:"
     )
+    heads = ["at rest, p50 ms", "p95 ms", "a batch, ms", "p95 allowed, ms"]
     yield _table(
-        ["single queries", "p50 ms", "p95 ms"],
-        [
-            ["at rest", f"{fairness.rest_p50_ms:.1f}", f"{fairness.rest_p95_ms:.1f}"],
-            ["beside the bulk", f"{fairness.loaded_p50_ms:.1f}", f"{fairness.loaded_p95_ms:.1f}"],
-        ],
+        [*heads, "beside the bulk, queries", "p50 ms", "p95 ms", "of allowed", "bulk, texts/s"],
+        (
+            [
+                f"{one.rest_p50_ms:.1f}",
+                f"{one.rest_p95_ms:.1f}",
+                f"{one.batch_ms:.0f}",
+                f"{one.allowed_p95_ms:.1f}",
+                str(one.loaded_queries),
+                f"{one.loaded_p50_ms:.1f}",
+                f"{one.loaded_p95_ms:.1f}",
+                f"{one.share_of_allowed:.2f}",
+                f"{one.bulk_texts_per_s:,.0f}",
+            ]
+            for one in fairness
+        ),
     )
 
 
@@ -352,21 +366,29 @@ def _scaling(scaling: Sequence[Scaled]) -> Iterator[str]:
 def _switches(switches: Sequence[Switched]) -> Iterator[str]:
     yield (
         "One text × 16 connections and a worker that computes nothing; processor time of web "
-        "process, servers and worker. A part's cost is the difference from the first row."
+        f"process, servers and worker. Medians of {len(switches[0].cpu_ms)} rounds; a part's cost "
+        "is the difference from the first row in the same round. One whose rounds are of both "
+        "signs is not told from noise."
     )
-    whole = switches[0].cpu_ms
     yield _table(
-        ["without", "requests/s", "CPU-ms a request", "cost, CPU-ms"],
+        ["without", "requests/s", "CPU-ms a request", "cost, CPU-ms", "rounds, CPU-ms"],
         (
             [
                 one.without.replace(",", ", ") or "nothing",
-                f"{one.requests_per_s:,.0f}",
-                f"{one.cpu_ms:.2f}",
-                f"{whole - one.cpu_ms:.2f}" if one.without else "",
+                f"{median(one.requests_per_s):,.0f}",
+                f"{median(one.cpu_ms):.2f}",
+                *_cost(one, switches[0]),
             ]
             for one in switches
         ),
     )
+
+
+def _cost(one: Switched, whole: Switched) -> Iterator[str]:
+    if one.without:
+        cost_ms = one.cost_ms(whole)
+        yield f"{median(cost_ms):.2f}"
+        yield ", ".join(f"{each:.2f}" for each in cost_ms)
 
 
 def _ledger(ledger: Ledgered) -> Iterator[str]:

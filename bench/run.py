@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from bench.annex import Annex, running_annex
-from bench.encoding import Engine, load_engine, measure_encoding, name
+from bench.encoding import Engine, find_dtypes, load_engine, measure_encoding, name
 from bench.fairness import measure_fairness
 from bench.http_path import measure_http_path
 from bench.ledger import measure_ledger
@@ -45,6 +45,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     texts: int
     sweep_texts: int
     rounds: int
+    short_rounds: int  # of what is small beside its noise: latency at rest, and the switches
     seconds: float
     infinity_s: float  # 0: left out
     rest_s: float
@@ -52,6 +53,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     starts: int
     counts: tuple[int, ...]
     switches: tuple[str, ...]
+    switches_s: float
     ledger_events: int
     ledger_s: float
     addons: tuple[int, ...]
@@ -62,13 +64,15 @@ FULL = Size(
     texts=2_000,
     sweep_texts=200,
     rounds=3,
+    short_rounds=7,
     seconds=2.5,
-    infinity_s=6.0,
-    rest_s=3.0,
-    fairness_s=8.0,
+    infinity_s=8.0,
+    rest_s=1.0,
+    fairness_s=6.0,
     starts=1,
     counts=(1, 2, 4),
     switches=("", *PARTS, ",".join(PARTS)),
+    switches_s=1.5,
     ledger_events=100_000,
     ledger_s=5.0,
     addons=(100, 10_000, 100_000),
@@ -78,6 +82,7 @@ QUICK = Size(
     texts=100,
     sweep_texts=20,
     rounds=1,
+    short_rounds=1,
     seconds=1.0,
     infinity_s=0.0,
     rest_s=0.5,
@@ -85,6 +90,7 @@ QUICK = Size(
     starts=0,
     counts=(1,),
     switches=("", ",".join(PARTS)),
+    switches_s=1.5,
     ledger_events=20_000,
     ledger_s=1.0,
     addons=(100, 1_000),
@@ -107,7 +113,9 @@ def run(size: Size, parts: Sequence[str], command: str) -> Results:
             found |= dict(_measure_annex(annex, engine, size, parts))
     if "switches" in parts:
         say("authentication, limits and metering, each switched off")
-        found["switches"] = measure_switches(size.switches, rounds=max(1, size.rounds - 1))
+        found["switches"] = measure_switches(
+            size.switches, rounds=size.short_rounds, seconds=size.switches_s
+        )
     if "ledger" in parts:
         say("the ledger, in bulk and event by event")
         found["ledger"] = measure_ledger(
@@ -126,8 +134,8 @@ def _measure_annex(
 ) -> Iterator[tuple[str, Any]]:
     if "http" in parts:
         left_out = "not in a quick run" if not size.infinity_s else find_why_no_infinity()
-        dtypes = () if left_out else dict.fromkeys(["float32", name(engine.encoder.dtype)])
-        with _infinities(engine.workload, dtypes) as infinities:
+        dtypes = [] if left_out else find_dtypes(engine)
+        with _infinities(engine.workload, map(name, dtypes)) as infinities:
             http = measure_http_path(
                 annex,
                 engine,
@@ -142,10 +150,12 @@ def _measure_annex(
         yield "http", http
     if "rest" in parts:
         say("latency at rest, by stage")
-        yield "rest", measure_rest(annex, engine, seconds=size.rest_s)
+        rest = measure_rest(annex, engine, rounds=size.short_rounds, seconds=size.rest_s)
+        yield "rest", rest
     if "fairness" in parts:
         say("single queries beside another attachment's bulk")
-        yield "fairness", measure_fairness(annex, engine, seconds=size.fairness_s)
+        fairness = measure_fairness(annex, engine, rounds=size.rounds, seconds=size.fairness_s)
+        yield "fairness", fairness
     if "scaling" in parts:
         yield (
             "scaling",

@@ -3,7 +3,7 @@
 The product has no clocks for it: web process and worker run through modules of the bench that wrap
 the functions of each stage (timed_web.py, timed_worker.py) and append a line a request to a file.
 Both read the same clock, which on Linux is the machine's. The totals are of a web process and a
-worker without them.
+worker without them, which take turns with the engine alone; those with clocks come after them.
 """
 
 import os
@@ -26,8 +26,8 @@ REPLACED = (
     ("config.asgi:application", "bench.timed_web:application"),
     ("manage.py serve_models", "-m bench.timed_worker serve_models"),
 )
-WARM_UP_S = 1.0
-ENGINE_CALLS = 200
+WARM_UP_S = 0.5
+ENGINE_CALLS = 40  # a round
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -49,39 +49,44 @@ NAMES = {
 
 
 class Rest(msgspec.Struct, frozen=True, kw_only=True):
-    """Latency at rest, in milliseconds. stages: medians, by the keys of NAMES."""
+    """Latency at rest, in milliseconds, by round. stages: medians, by the keys of NAMES."""
 
-    p50_ms: float
-    p95_ms: float
-    engine_ms: float
+    p50_ms: list[float]
+    p95_ms: list[float]
+    engine_ms: list[float]
     stages: dict[str, float]
 
     @property
-    def above_engine_ms(self) -> float:
-        return self.p50_ms - self.engine_ms
+    def above_engine_ms(self) -> list[float]:
+        """What the path adds, in each round."""
+        pairs = zip(self.p50_ms, self.engine_ms, strict=True)
+        return [path - engine for path, engine in pairs]
 
 
-def measure_rest(annex: Annex, engine: Engine, *, seconds: float) -> Rest:
+def measure_rest(annex: Annex, engine: Engine, *, rounds: int, seconds: float) -> Rest:
+    """Rounds of the engine alone and the path for `seconds`; then as long with clocks."""
     body = msgspec.json.encode({"model": MODEL_ID, "input": TEXT})
     request = http_post("/v1/embeddings", body, host=HOST, key=annex.keys[0])
     (sequence,) = token_ids(engine.workload.model, [TEXT])
+    engine_ms, plain = [], []
     with annex.serving() as serving:
-        _load(serving.port, request, WARM_UP_S)
-        engine.latency_s(sequence, ENGINE_CALLS // 4)
-        engine_s = engine.latency_s(sequence, ENGINE_CALLS)
-        plain = _load(serving.port, request, seconds)
+        for _ in range(rounds):
+            engine.latency_s(sequence, ENGINE_CALLS // 4)
+            engine_ms.append(engine.latency_s(sequence, ENGINE_CALLS) * 1000)
+            _load(serving.port, request, WARM_UP_S)
+            plain.append(_load(serving.port, request, seconds))
     with tempfile.TemporaryDirectory(prefix="annex-bench-") as folder:
         os.chmod(folder, 0o755)  # noqa: S103, PTH101 - nothing secret
         prefix = str(Path(folder) / "stages")
         with annex.serving(replaced=REPLACED, variables={LOG_VARIABLE: prefix}) as serving:
-            timed = _load(serving.port, request, seconds)
+            timed = _load(serving.port, request, rounds * seconds)
         web = _read(Path(f"{prefix}.web"), WebSpans)[-len(timed.latencies_s) :]
         worker = _read(Path(f"{prefix}.worker"), WorkerSpan)
     stages = split(web, worker, median(timed.latencies_s))
     return Rest(
-        p50_ms=plain.latency_ms(50),
-        p95_ms=plain.latency_ms(95),
-        engine_ms=engine_s * 1000,
+        p50_ms=[result.latency_ms(50) for result in plain],
+        p95_ms=[result.latency_ms(95) for result in plain],
+        engine_ms=engine_ms,
         stages={stage: seconds * 1000 for stage, seconds in stages.items()},
     )
 
