@@ -87,7 +87,7 @@ check: install-dev ## Lint, types, import rules, forgotten migrations, deploymen
 demo: install-dev ## Take the README's tour on a running Annex (`make up` in another terminal)
 	@exec $(VENV)/python -m bin.demo
 
-bench: install-dev ## Measure everything (12 minutes, leave the machine alone); BENCH_ARGS=--quick takes 2
+bench: install-dev ## Measure everything (20 minutes, leave the machine alone); BENCH_ARGS=--quick takes 3
 	@exec $(VENV)/python -m bench.run $(BENCH_ARGS)
 
 # An environment of its own: infinity wants other versions than Annex.
