@@ -121,7 +121,8 @@ def _http_bars(http: HttpPath | None) -> Iterator[Bar]:
 
 def _fairness_bar(fairness: Sequence[Fairness] | None) -> Bar:
     return Bar(
-        what=f"p95 of single queries beside another's bulk, of {TIMES_REST} × at rest + one batch",
+        what="p95 of single queries beside another's bulk, as a share of what is allowed: "
+        f"{TIMES_REST} × at rest + one batch",
         bound=1,
         direction="at most",
         measured=median(one.share_of_allowed for one in fairness) if fairness else None,

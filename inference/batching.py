@@ -23,8 +23,10 @@ SHARE_MIN_TOKENS = 256
 # So long after a query, batches of bulk are half as large: another query may come, and would wait
 # for the one that is computed. Large batches compute about 5 % more tokens.
 QUERY_MEMORY_S = 5.0
-# To load a model takes seconds: so long the loaded ones have the worker to themselves after it.
+# To load a model takes seconds: so long the loaded ones have the worker to themselves afterwards,
+# unless nothing more comes for them; the next requests come once the last are answered.
 STAY_S = 5.0
+GAP_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +74,7 @@ class Batcher:
         self._computing: set[Batch] = set()
         self._is_loading = False
         self._stay_until = -STAY_S
+        self._done_at = -GAP_S
         self._last_query_at = -QUERY_MEMORY_S
         self._is_closed = False
         # Set by a signal handler, which must take no lock.
@@ -102,7 +105,8 @@ class Batcher:
             if self._is_loading:
                 self._is_loading, self._stay_until = False, time.monotonic() + STAY_S
             while not self._is_closed:
-                for model_id in self._turns():
+                turns = self._turns()
+                for model_id in turns:
                     self._queues[model_id] = queue = self._queues.pop(model_id)  # now the last
                     now = time.time()
                     parts = queue.pop_batch(self._share(model_id, queue.tokens))
@@ -116,14 +120,16 @@ class Batcher:
                         if live[0].part.request_tokens <= QUERY_MAX_TOKENS:
                             self._last_query_at = time.monotonic()
                         return batch
-                if not any(map(len, self._queues.values())):
-                    self._changed.wait()
+                if not any(len(self._queues[model_id]) for model_id in turns):
+                    others_wait = any(map(len, self._queues.values()))
+                    self._changed.wait(POLL_S if others_wait else None)
             return None
 
     def done(self, batch: Batch) -> None:
         """A batch that was taken is answered."""
         with self._changed:
             self._computing.remove(batch)
+            self._done_at = time.monotonic()
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> list[Held]:
@@ -139,9 +145,11 @@ class Batcher:
             return [held for batch in self._computing for held in batch.parts] + waiting
 
     def _turns(self) -> list[str]:
-        """The models in their turns; first those in memory, while they have it to themselves."""
-        stays = time.monotonic() < self._stay_until
-        return sorted(self._queues, key=lambda id_: stays and not self._is_loaded(id_))
+        """The models in their turns; only the loaded ones while they have it to themselves."""
+        now = time.monotonic()
+        is_busy = bool(self._computing) or now - self._done_at < GAP_S
+        stays = now < self._stay_until and is_busy
+        return [id_ for id_ in self._queues if self._is_loaded(id_) or not stays]
 
     def _share(self, model_id: str, waiting_tokens: int) -> int:
         """The budget of the next batch: no more than a stream's share of all that is there, or one

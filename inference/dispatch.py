@@ -274,7 +274,9 @@ class Dispatcher:
         if journey is None:
             # Its client is gone, or it is late or repeated: it leaves its place in the window.
             for lane in self._lanes.values():
-                lane.land(reply.part_id)
+                landed = lane.land(reply.part_id)
+                if landed is not None and reply.outcome == "computed":
+                    lane.count_delivered(landed)
             logger.info("dropped a reply that nobody waits for, to part %d", reply.part_id)
         elif reply.outcome == "handed back":
             if journey.lane.land(reply.part_id):

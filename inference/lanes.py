@@ -17,10 +17,6 @@ from inference.fair_queue import QUERY_MAX_TOKENS, Entry, FairQueue
 from inference.presence import Worker
 from inference.tokenization import TokenBatch
 
-# Batches in flight for each worker: what it computes (two at once, or one and one prepared), and
-# one that waits for it there.
-RUNNING_BATCHES = 2
-WINDOW_BATCHES = RUNNING_BATCHES + 1
 # A request in more than one part is spread over workers, and lets others in between.
 PARTS_PER_BATCH = 2
 PART_MAX_TOKENS = 8_192
@@ -69,7 +65,7 @@ class Lane:
     in_flight: dict[int, Piece] = field(default_factory=dict)
     _waiting: FairQueue[Piece] = field(default_factory=FairQueue)
     _in_flight_by_flow: Counter[str] = field(default_factory=Counter)
-    # Since when something waits for room at the workers, or since the rate was measured then.
+    # Since when something waits for room at the workers, or since the last measurement meanwhile.
     _full_since: float | None = None
     _delivered: int = 0  # tokens, since then
     _rate: float = 0.0
@@ -132,15 +128,16 @@ class Lane:
         # Whoever has nothing at the workers is next there, after the batches that run.
         ahead = self.tokens_in_flight
         if is_new:
-            ahead = min(ahead, self._budget(RUNNING_BATCHES))
+            ahead = min(ahead, self._running_tokens)
         allowed_s = seconds_left * WAIT_SHARE
         rate = self.rate(now)
         # With n flows a flow gets an n-th of the rate, and never waits for more than there is.
         wait_s = (min(total, own * flows) + ahead) / rate if rate else 0.0
         if wait_s <= allowed_s and total <= WAITING_MAX_TOKENS:
             return
-        own_s = (own + self._in_flight_by_flow[flow_id]) / rate if rate else 0.0
-        is_own = not is_new and (flows == 1 or own_s > allowed_s)
+        all_own = own + self._in_flight_by_flow[flow_id]
+        is_all = all_own == total + self.tokens_in_flight
+        is_own = not is_new and (is_all or (rate and all_own / rate > allowed_s))
         refusal = TooMuchWaiting if is_own else Overloaded
         raise refusal(wait_s=wait_s, retry_after_s=wait_s - allowed_s)
 
@@ -205,11 +202,13 @@ class Lane:
         """Learn the rate while there is a backlog: from what landed, once it is as much as the
         workers hold, since a batch may take seconds and lands at once. Until then no more can have
         been computed than what landed and what is in flight."""
-        if self._full_since is None or self._full_since == now or not len(self._waiting):
+        if not self.accepting:
+            self._full_since, self._rate = None, 0.0
+        if self._full_since is None or self._full_since >= now or not len(self._waiting):
             return
         elapsed_s = now - self._full_since
         before = self.rate(now)
-        if self._delivered >= self._budget(WINDOW_BATCHES):
+        if self._delivered >= self._window_tokens:
             measured = self._delivered / elapsed_s
             self._rate = 0.5 * (before or measured) + 0.5 * measured
             self._full_since, self._delivered = now, 0
@@ -217,15 +216,22 @@ class Lane:
             self._rate = min(before, (self._delivered + self.tokens_in_flight) / elapsed_s)
         self._rated_at = now
 
-    def _budget(self, batches: int) -> int:
-        """The tokens of so many batches of each worker."""
-        return batches * sum(worker.report.token_budget for worker in self.accepting)
+    @property
+    def _running_tokens(self) -> int:
+        """The tokens of the batches that the workers compute at once."""
+        return sum(w.report.token_budget * w.report.batches_at_once for w in self.accepting)
+
+    @property
+    def _window_tokens(self) -> int:
+        """The tokens that may be in flight: what the workers compute, and for each of them one
+        batch that waits for it there."""
+        return self._running_tokens + sum(w.report.token_budget for w in self.accepting)
 
     def _next(self) -> Piece | None:
         flow_id = self._waiting.next_flow_id()
         if flow_id is None:
             return None
-        window = self._budget(WINDOW_BATCHES)
+        window = self._window_tokens
         if flow_id not in self._in_flight_by_flow:
             window += self.batch_tokens  # whoever has nothing there does not wait for who does
         if self.in_flight and self.tokens_in_flight >= window:

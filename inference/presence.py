@@ -39,11 +39,13 @@ return found
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker says of itself: tokens it packs into a batch and computes a second, whether it
-    takes new work (one that is stopping does not), and whether it has the model in memory."""
+    """What a worker says of itself: tokens it packs into a batch and computes a second, how many
+    batches it computes at once (or one and prepares one), whether it takes new work (one that is
+    stopping does not), and whether it has the model in memory."""
 
     token_budget: int
     tokens_per_s: float
+    batches_at_once: int = 2
     is_accepting: bool = True
     is_loaded: bool = False
 

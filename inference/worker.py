@@ -22,6 +22,7 @@ import numpy as np
 from celery import shared_task
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
+from msgspec.structs import replace
 from redis import Redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -49,9 +50,8 @@ REPLY_LIFE_S = 60  # a reply to a web process that has died is forgotten after t
 # What is held is finished in this time after a stop signal, or handed back; 25 s in all.
 DRAIN_S = 18.0
 JOIN_S = 2.0
-UNKNOWN_BUDGET_TOKENS = 1_024
-# So long a model that could not be loaded is not tried again.
-LOAD_RETRY_S = 60.0
+# Of a model that has not been loaded yet.
+UNKNOWN = presence.Report(token_budget=1_024, tokens_per_s=0.0)
 
 
 class Service:
@@ -66,7 +66,6 @@ class Service:
             memory_budget_bytes=memory_bytes, load=_load, estimate_bytes=_estimate_bytes
         )
         self._reports: dict[str, presence.Report] = {}
-        self._load_again_at: dict[str, float] = {}  # of those that failed, monotonic
         self.batcher = Batcher(self._budget_of, is_loaded=lambda id_: id_ in self._models.resident)
         self._pipeline = Pipeline(take=self._take, give=self._give)
         self._last_given_at = 0.0
@@ -124,20 +123,8 @@ class Service:
             self._reports[model_id] = _measure(encoder)
         return encoder
 
-    def _try_to_get(self, model_id: str) -> Encoder | None:
-        """The model; None if it cannot be loaded, or could not be of late."""
-        if time.monotonic() < self._load_again_at.get(model_id, 0.0):
-            return None
-        try:
-            return self._get(model_id)
-        except Exception:
-            logger.exception("cannot load %s; trying again in %.0f s", model_id, LOAD_RETRY_S)
-            self._load_again_at[model_id] = time.monotonic() + LOAD_RETRY_S
-            return None
-
     def _budget_of(self, model_id: str) -> int:
-        report = self._reports.get(model_id)
-        return report.token_budget if report else UNKNOWN_BUDGET_TOKENS
+        return self._reports.get(model_id, UNKNOWN).token_budget
 
     def _compute(self) -> None:
         try:
@@ -149,8 +136,10 @@ class Service:
 
     def _take(self) -> "Work[tuple[Batch, float]] | None":
         while (batch := self.batcher.take()) is not None:
-            encoder = self._try_to_get(batch.model_id)
-            if encoder is None:
+            try:
+                encoder = self._get(batch.model_id)
+            except Exception:
+                logger.exception("cannot load %s", batch.model_id)
                 self._answer(batch, [wire.Reply(held.part.id, "failed") for held in batch.parts])
                 continue
             sequences = [text for held in batch.parts for text in held.sequences]
@@ -194,9 +183,7 @@ class Service:
             # The mean of the time, not of the rate: of two streams' batches that end together, the
             # second seems to have taken no time.
             s_per_token = 0.8 / report.tokens_per_s + 0.2 * elapsed_s / tokens
-            self._reports[batch.model_id] = presence.Report(
-                token_budget=report.token_budget, tokens_per_s=1 / s_per_token
-            )
+            self._reports[batch.model_id] = replace(report, tokens_per_s=1 / s_per_token)
 
     def _announce(self) -> None:
         try:
@@ -206,10 +193,8 @@ class Service:
 
     def _announce_each(self) -> None:
         for queue, model_id in self._queues.items():
-            known = self._reports.get(model_id)
-            report = presence.Report(
-                token_budget=self._budget_of(model_id),
-                tokens_per_s=known.tokens_per_s if known else 0.0,
+            report = replace(
+                self._reports.get(model_id, UNKNOWN),
                 is_accepting=not self.batcher.is_stopping,
                 is_loaded=model_id in self._models.resident,
             )
@@ -245,7 +230,12 @@ def _measure(encoder: Encoder) -> presence.Report:
     started = time.perf_counter()
     encoder.encode(texts)
     rate = 32 * len(texts) / (time.perf_counter() - started)
-    return presence.Report(token_budget=encoder.token_budget, tokens_per_s=rate)
+    # On a GPU one is computed and one prepared.
+    return presence.Report(
+        token_budget=encoder.token_budget,
+        tokens_per_s=rate,
+        batches_at_once=max(2, encoder.streams),
+    )
 
 
 def _replies(batch: Batch, encoded: Encoded) -> Iterable[wire.Reply]:

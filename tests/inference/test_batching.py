@@ -102,28 +102,69 @@ def test_models_take_turns(batcher: Batcher) -> None:
     assert models in (["m", "n"] * 3, ["n", "m"] * 3)
 
 
+class Worker:
+    """Takes batches and answers them at once, with room for one model in memory."""
+
+    def __init__(self) -> None:
+        self.loaded = "m"
+        self.batcher = Batcher(lambda _: BUDGET, is_loaded=lambda id_: id_ == self.loaded)
+
+    def accept(self, model_id: str, parts: int = 1) -> None:
+        self.batcher.accept(task(*[part(id_, 90) for id_ in range(parts)], model_id=model_id))
+
+    def work(self, batches: int = 1) -> list[str]:
+        """The models of the next batches."""
+        models = []
+        for _ in range(batches):
+            batch = self.batcher.take()
+            assert batch is not None
+            models.append(batch.model_id)
+            self.loaded = batch.model_id
+            self.batcher.done(batch)
+        return models
+
+
 def test_a_model_that_was_loaded_for_its_turn_keeps_the_worker_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else two models that do not fit together would each be loaded again for every batch."""
-    loaded = "m"
-    batcher = Batcher(lambda _: BUDGET, is_loaded=lambda id_: id_ == loaded)
-    for model_id in ("m", "n"):
-        batcher.accept(task(*[part(number, 90) for number in range(4)], model_id=model_id))
-    taken = []
-    for _ in range(5):
-        batch = batcher.take()
+    monkeypatch.setattr(batching, "STAY_S", 1.0)
+    worker = Worker()
+    worker.accept("m", 100)
+    worker.accept("n", 100)
+    assert worker.work(6) == ["m", "n", "n", "n", "n", "n"]
+    started = time.monotonic()
+    while worker.work() == ["n"]:
+        time.sleep(0.02)
+    assert 0.5 < time.monotonic() - started < 5
+
+
+def test_a_moment_without_requests_does_not_cost_a_model_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who asks for it asks again once the last answer is there."""
+    monkeypatch.setattr(batching, "GAP_S", 1.0)
+    worker = Worker()
+    worker.accept("m", 3)
+    worker.accept("n", 1)
+    assert worker.work(2) == ["m", "n"]
+    threading.Timer(0.3, worker.accept, ["n"]).start()
+    started = time.monotonic()
+    assert worker.work(3) == ["n", "m", "m"]  # and no longer: nothing more comes for it
+    assert 1.0 < time.monotonic() - started < 4
+
+
+def test_a_model_that_could_not_be_loaded_is_not_tried_again_at_once() -> None:
+    worker = Worker()
+    worker.accept("m", 5)
+    worker.accept("n", 5)
+    models = []
+    for _ in range(6):
+        batch = worker.batcher.take()
         assert batch is not None
-        taken.append(loaded := batch.model_id)
-    assert taken == ["m", "n", "n", "n", "n"]
-    # What is not loaded need not wait for more of what is.
-    assert getattr(batcher.take(), "model_id", None) == "m"
-    loaded = "m"
-    batcher.accept(task(part(9, 90), part(10, 90), model_id="n"))
-    assert getattr(batcher.take(), "model_id", None) == "m"
-    monkeypatch.setattr(batching, "STAY_S", 0.0)
-    batcher._stay_until = 0.0
-    assert getattr(batcher.take(), "model_id", None) == "n"
+        models.append(batch.model_id)
+        worker.batcher.done(batch)
+    assert models == ["m", "n", "m", "m", "m", "m"]
 
 
 def test_parts_past_their_deadline_are_left_out(batcher: Batcher) -> None:

@@ -209,7 +209,7 @@ async def test_a_client_that_hangs_up_frees_its_place_in_the_queue(
 
 
 @pytest.mark.usefixtures("announced")
-async def test_a_reply_to_a_client_that_has_gone_makes_room(
+async def test_a_reply_to_a_client_that_has_gone_makes_room_and_says_how_fast_the_workers_are(
     redis: Redis, dispatcher: Dispatcher, batch: TokenBatch
 ) -> None:
     task = encode(dispatcher, batch)
@@ -218,9 +218,11 @@ async def test_a_reply_to_a_client_that_has_gone_makes_room(
     await asyncio.gather(task, return_exceptions=True)
     lane = dispatcher._lanes[QUEUE]
     assert lane.tokens_in_flight == batch.token_count
-    await reply(redis, dispatcher, computed(part, 1))
+    delivered = lane._delivered
+    await reply(redis, dispatcher, computed(part, 1), computed(part, 1))
     await asyncio.sleep(0.2)
     assert lane.tokens_in_flight == 0
+    assert lane._delivered == delivered + batch.token_count
 
 
 @pytest.mark.usefixtures("announced")
@@ -352,7 +354,7 @@ async def test_workers_that_die_one_after_the_other_fail_nothing_that_a_third_co
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(presence, "HEARTBEAT_S", 0.2)
-    monkeypatch.setattr(dispatch, "TAKE_BLOCK_S", 0.2)
+    monkeypatch.setattr(dispatch, "TAKE_BLOCK_S", 0.0)
     announce("lives")
     monkeypatch.setattr(presence, "LAPSE_S", 2.0)
     announce("dies first")
@@ -375,11 +377,12 @@ async def test_what_the_broker_gives_to_a_machine_that_has_vanished_is_sent_agai
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its place in the queue outlasts it by a moment."""
+    monkeypatch.setattr(dispatch, "TICK_S", 0.05)
     monkeypatch.setattr(presence, "HEARTBEAT_S", 0.2)
     announce("lives")
     monkeypatch.setattr(presence, "LAPSE_S", 2.0)
     announce("vanishes")
-    await asyncio.sleep(0.2 + 0.7)
+    await asyncio.sleep(0.6)
     task = encode(dispatcher, batch, within_s=10.0)
     await take_parts(redis, 1)
     async with asyncio.timeout(2.5):  # and before the other lapses as well

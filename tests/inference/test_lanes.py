@@ -174,6 +174,21 @@ def test_a_caller_with_nothing_there_is_never_told_that_its_own_is_too_much() ->
         admit(full, 10, flow="bulk")
 
 
+def test_a_caller_whose_little_is_there_beside_anothers_bulk_is_not_told_that_it_is_its_own() -> (
+    None
+):
+    full = lane(worker(rate=100.0))
+    push(full, *[100] * 30, flow="bulk")
+    push(full, 10, flow="small")
+    full.next_tasks(now=0.0)
+    assert full.tokens_waiting == 0
+    with pytest.raises(Overloaded) as caught:
+        admit(full, 10, flow="small")
+    assert not isinstance(caught.value, TooMuchWaiting)
+    with pytest.raises(TooMuchWaiting):
+        admit(full, 10, flow="bulk", seconds_left=10.0)
+
+
 def test_what_a_caller_has_at_the_workers_is_its_own_too() -> None:
     full = lane(worker(rate=1_000.0))
     push(full, *[100] * 200, flow="bulk")
@@ -237,6 +252,34 @@ def test_workers_that_compute_nothing_are_noticed() -> None:
     for tick in range(1, 121):
         stuck.measure(tick / 2)
     assert stuck.rate(60.0) == pytest.approx(stuck.tokens_in_flight / 60)
+
+
+def test_a_clock_that_was_read_before_the_backlog_began_measures_nothing() -> None:
+    busy = lane(worker(rate=1_000.0))
+    push(busy, *[100] * 100)
+    busy.next_tasks(now=10.001)
+    busy.measure(10.0)
+    assert busy.rate(10.0) == 1_000.0
+
+
+def test_the_rate_is_that_of_the_workers_there_are() -> None:
+    busy = lane(worker(rate=1_000.0))
+    push(busy, *[100] * 100)
+    busy.next_tasks(now=0.0)
+    busy.workers = [worker(is_accepting=False)]
+    for tick in range(1, 21):
+        busy.measure(tick / 2)
+    busy.workers = [worker("new", rate=1_000.0)]
+    assert busy.rate(10.0) == 1_000.0
+    admit(busy, 10, flow="b")
+
+
+def test_a_worker_of_many_streams_has_a_batch_for_each_and_one_more() -> None:
+    report = Report(token_budget=BUDGET, tokens_per_s=1.0, batches_at_once=4)
+    wide = lane(Worker(id="w", report=report, has_lapsed=False))
+    push(wide, *[100] * 100)
+    wide.next_tasks(now=0.0)
+    assert 5 * BUDGET <= wide.tokens_in_flight <= 6.5 * BUDGET
 
 
 def test_a_moments_queue_says_nothing_of_the_rate() -> None:

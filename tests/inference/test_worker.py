@@ -17,7 +17,7 @@ from billing.plans import SHARED_POOL
 from inference import checkpoints, presence, wire, worker
 from inference.batching import Batch, Held
 from inference.catalogue import get_model, model_of_queue, queue_name
-from inference.engine import Encoded
+from inference.engine import Encoded, Encoder
 from inference.pools import pool_name
 from inference.worker import Service
 from tests.inference.conftest import StartWorker
@@ -39,6 +39,11 @@ def part(id_: int, *lengths: int, deadline_at: float | None = None) -> wire.Part
 
 def task(*parts: wire.Part, reply_to: str = "replies:test") -> wire.EncodeTask:
     return wire.EncodeTask(model_id=MODEL_ID, reply_to=reply_to, parts=list(parts))
+
+
+def other(*parts: wire.Part) -> wire.EncodeTask:
+    """A task of another model."""
+    return wire.EncodeTask(model_id="bge-m3", reply_to="replies:test", parts=list(parts))
 
 
 @pytest.fixture
@@ -154,26 +159,44 @@ def test_redis_out_of_reach_for_a_moment_stops_neither_its_start_nor_its_stop(
     assert not redis_client.hexists(f"workers:{QUEUE}", worker.WORKER_ID)
 
 
-def test_a_model_that_cannot_be_loaded_evicts_none_and_is_left_alone_for_a_while(
+def test_a_damaged_model_evicts_none(
     service: Service, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tries = []
-
     def verify(folder: Path, digests: object) -> None:
-        tries.append(folder)
         raise ValueError("model.safetensors is damaged")
 
     model = get_model(MODEL_ID)
     monkeypatch.setattr(worker, "get_model", lambda _: model)
     monkeypatch.setattr(checkpoints, "verify", verify)
-    service._models._budget_bytes = service._models.memory_bytes + 1
-    for number in (1, 2):
-        service.batcher.accept(
-            wire.EncodeTask(model_id="bge-m3", reply_to="replies:test", parts=[part(number, 5)])
-        )
-        assert read_replies(redis_client, 1)[number].outcome == "failed"
-    assert tries == [model.path]
+    service._models._budget_bytes = service._models.memory_bytes * 3 // 2
+    service.batcher.accept(other(part(1, 5)))
+    assert read_replies(redis_client, 1)[1].outcome == "failed"
     assert service._models.resident == (MODEL_ID,)
+
+
+def test_a_model_is_loaded_once_what_is_computed_has_let_go_of_its_place(
+    service: Service, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = get_model(MODEL_ID)
+    monkeypatch.setattr(worker, "get_model", lambda _: model)
+    service._models._budget_bytes = service._models.memory_bytes * 3 // 2
+    held: list[int] = []
+    load, give = service._models._load, service._give
+
+    def note(model_id: str) -> Encoder:
+        held.append(service._pipeline._held)
+        return load(model_id)
+
+    def give_slowly(*arguments: Any) -> None:
+        time.sleep(0.5)
+        give(*arguments)
+
+    monkeypatch.setattr(service._models, "_load", note)
+    monkeypatch.setattr(service._pipeline, "_give", give_slowly)
+    service.batcher.accept(task(part(1, 5)))
+    service.batcher.accept(other(part(2, 5)))
+    assert {reply.outcome for reply in read_replies(redis_client, 2).values()} == {"computed"}
+    assert held == [0]
 
 
 def test_a_model_that_fits_in_no_memory_is_refused_at_the_start(redis_client: Redis) -> None:
@@ -207,13 +230,13 @@ def test_a_stop_answers_or_hands_back_everything(
     service: Service, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "DRAIN_S", 1.0)
-    for number in range(40):
+    service.batcher.is_stopping = True  # it holds whatever comes
+    for number in range(1_000):
         service.batcher.accept(task(part(number, *[250] * 4)))
-    service.batcher.is_stopping = True
     started = time.monotonic()
     service.stop()
     assert time.monotonic() - started < 5
-    outcomes = [reply.outcome for reply in read_replies(redis_client, 40).values()]
+    outcomes = [reply.outcome for reply in read_replies(redis_client, 1_000).values()]
     assert set(outcomes) == {"computed", "handed back"}
     assert not redis_client.hexists(f"workers:{QUEUE}", worker.WORKER_ID)
 
